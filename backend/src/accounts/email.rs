@@ -1,0 +1,57 @@
+//! E-mail addresses, as far as they can be judged without sending one.
+
+/// An address in lower case, so that one person has one account however it is typed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Email(String);
+
+impl Email {
+    /// Checks the form only: whether it exists is known once a message was answered.
+    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+        const WRONG: &str = "Enter an e-mail address such as name@example.com.";
+        let text = text.trim();
+        let (local, domain) = text.rsplit_once('@').ok_or(WRONG)?;
+        let clean = !text.chars().any(|c| c.is_whitespace() || c.is_control());
+        let good_domain = domain.split('.').all(|label| !label.is_empty());
+        // 254 characters is the most that SMTP carries.
+        if local.is_empty() || local.contains('@') || !good_domain || !clean || text.len() > 254 {
+            return Err(WRONG);
+        }
+        Ok(Self(text.to_lowercase()))
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_trimmed_and_lowered() {
+        assert_eq!(
+            Email::parse(" Ada@Example.COM ").unwrap().as_str(),
+            "ada@example.com"
+        );
+        assert!(Email::parse("ada+notes@mail.example").is_ok());
+    }
+
+    #[test]
+    fn what_cannot_be_an_address_is_refused() {
+        let long = format!("{}@example.com", "a".repeat(250));
+        for text in [
+            "",
+            "@",
+            "ada",
+            "ada@",
+            "@example.com",
+            "a b@c.d",
+            "a@b@c.d",
+            "a@b..c",
+            &long,
+        ] {
+            assert!(Email::parse(text).is_err(), "{text}");
+        }
+    }
+}

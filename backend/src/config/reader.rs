@@ -1,0 +1,136 @@
+//! Reads variables one by one and remembers what was wrong with each.
+
+use std::{fmt::Display, str::FromStr};
+
+use super::{ConfigErrors, Key, Secret};
+
+type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Looks variables up and collects errors until [`Reader::finish`].
+pub struct Reader<'a> {
+    lookup: Lookup<'a>,
+    errors: Vec<String>,
+}
+
+impl Reader<'static> {
+    /// The environment of this process.
+    pub fn from_env() -> Self {
+        Self::new(&|name| std::env::var(name).ok())
+    }
+}
+
+impl<'a> Reader<'a> {
+    /// Any source of variables; tests pass a map.
+    pub fn new(lookup: Lookup<'a>) -> Self {
+        Self {
+            lookup,
+            errors: Vec::new(),
+        }
+    }
+
+    /// Notes an error.
+    pub fn reject(&mut self, error: impl Into<String>) {
+        self.errors.push(error.into());
+    }
+
+    /// An empty variable counts as missing: Compose passes `X=` for a variable left blank in .env.
+    fn optional(&self, name: &str) -> Option<String> {
+        (self.lookup)(name).filter(|value| !value.is_empty())
+    }
+
+    /// A variable that must be there.
+    pub fn required(&mut self, name: &str) -> Option<String> {
+        let value = self.optional(name);
+        if value.is_none() {
+            self.reject(format!(
+                "{name} is not set: .env.example says what it is for"
+            ));
+        }
+        value
+    }
+
+    /// A variable with a default, in the form that `expected` describes.
+    pub fn parse<T>(&mut self, name: &str, default: &str, expected: &str) -> Option<T>
+    where
+        T: FromStr<Err: Display>,
+    {
+        let value = self.optional(name).unwrap_or_else(|| default.to_owned());
+        match value.parse() {
+            Ok(parsed) => Some(parsed),
+            Err(error) => {
+                self.reject(format!(
+                    "{name} is `{value}` ({error}): set it to {expected}"
+                ));
+                None
+            }
+        }
+    }
+
+    /// A secret from `NAME`, or from the file that `NAME_FILE` names.
+    pub fn secret(&mut self, name: &str) -> Option<Secret<String>> {
+        let file_name = format!("{name}_FILE");
+        match (self.optional(name), self.optional(&file_name)) {
+            (Some(_), Some(_)) => {
+                self.reject(format!(
+                    "both {name} and {file_name} are set: keep one of them"
+                ));
+                None
+            }
+            (Some(value), None) => Some(Secret::new(value)),
+            (None, Some(path)) => self.secret_file(&file_name, &path),
+            (None, None) => {
+                self.reject(format!(
+                    "{name} is not set: set it, or set {file_name} to the path of a file that \
+                     holds it"
+                ));
+                None
+            }
+        }
+    }
+
+    fn secret_file(&mut self, name: &str, path: &str) -> Option<Secret<String>> {
+        match std::fs::read_to_string(path) {
+            // Editors and `echo` end a file with a line break that is no part of the secret.
+            Ok(text) if !text.trim_end_matches(['\r', '\n']).is_empty() => {
+                Some(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+            }
+            Ok(_) => {
+                self.reject(format!(
+                    "{name} names {path}, which is empty: write the secret to it"
+                ));
+                None
+            }
+            Err(error) => {
+                self.reject(format!(
+                    "{name} names {path}, which cannot be read ({error}): check the path and that \
+                     user 10001 may read it"
+                ));
+                None
+            }
+        }
+    }
+
+    /// A secret of 64 bytes in hexadecimal.
+    pub fn key(&mut self, name: &str) -> Option<Key> {
+        let text = self.secret(name)?;
+        let mut bytes = [0; 64];
+        if hex::decode_to_slice(text.expose(), &mut bytes).is_err() {
+            // The value itself stays out of the message: it may be a secret with a typing error.
+            self.reject(format!(
+                "{name} must be 64 bytes in hexadecimal (128 digits, not {}): generate one with \
+                 `openssl rand -hex 64`",
+                text.expose().chars().count()
+            ));
+            return None;
+        }
+        Some(Key::new(bytes))
+    }
+
+    /// The value, or everything that was wrong.
+    pub fn finish<T>(self, value: impl FnOnce() -> Option<T>) -> Result<T, ConfigErrors> {
+        match value() {
+            Some(value) if self.errors.is_empty() => Ok(value),
+            _ => Err(ConfigErrors(self.errors)),
+        }
+    }
+}

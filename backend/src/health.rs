@@ -1,0 +1,88 @@
+//! `/healthz`: the process lives. `/readyz`: a request would succeed, because PostgreSQL and Redis
+//! really answer and the schema is current. nginx passes neither on; the container's health check
+//! and an orchestrator ask the backend itself.
+
+use std::time::Duration;
+
+use axum::{
+    Router,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde::Serialize;
+use tokio::time::timeout;
+
+use crate::{
+    error::{Problem, chain},
+    migrate::history::History,
+    server::App,
+};
+
+/// Both questions run at the same time, so an answer takes no longer than this.
+const DEADLINE: Duration = Duration::from_millis(1800);
+
+/// The routes of this module.
+pub fn router() -> Router<App> {
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+}
+
+async fn healthz() -> axum::Json<serde_json::Value> {
+    axum::Json(serde_json::json!({ "status": "alive" }))
+}
+
+#[derive(Serialize)]
+struct Ready {
+    status: &'static str,
+}
+
+async fn readyz(State(app): State<App>) -> Response {
+    let mut reasons = Vec::new();
+    if app.draining.is_draining() {
+        reasons.push("shutting down".to_owned());
+    }
+    let (database, redis) = tokio::join!(
+        timeout(DEADLINE, database(&app)),
+        timeout(DEADLINE, redis(&app))
+    );
+    for (part, outcome) in [("PostgreSQL", database), ("Redis", redis)] {
+        match outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(reason)) => reasons.push(format!("{part}: {reason}")),
+            Err(_) => reasons.push(format!("{part}: no answer within {DEADLINE:?}")),
+        }
+    }
+    if reasons.is_empty() {
+        return axum::Json(Ready { status: "ready" }).into_response();
+    }
+    let mut response = StatusCode::SERVICE_UNAVAILABLE.into_response();
+    let detail = format!("Not ready. {}", reasons.join(". "));
+    response.extensions_mut().insert(Problem {
+        detail: Some(detail),
+        ..Problem::of(StatusCode::SERVICE_UNAVAILABLE)
+    });
+    response
+}
+
+async fn database(app: &App) -> Result<(), String> {
+    let mut connection = app.db.acquire().await.map_err(|error| chain(&error))?;
+    let history = History::read(&mut connection)
+        .await
+        .map_err(|error| chain(&error))?;
+    let comparison = history.compare(&app.migrations);
+    if comparison.is_current() {
+        return Ok(());
+    }
+    let pending = comparison.pending.len();
+    Err(match comparison.problems() {
+        Some(problems) => format!("the migrations disagree:{problems}"),
+        None => format!("{pending} migrations are to be applied: run `backend migrate`"),
+    })
+}
+
+async fn redis(app: &App) -> Result<(), String> {
+    app.sessions.ping().await.map_err(|error| chain(&error))
+}

@@ -1,0 +1,288 @@
+//! The one migration engine: plain SQL files, applied in order, each once, under a lock.
+//!
+//! docs/database-migrations.md tells what it promises and why it is ours. In short: a file is
+//! applied whole or not at all, a file that was applied is never changed, and nothing is skipped
+//! silently. The parts: [`files`] reads them, [`history`] compares them with the database,
+//! [`lock`] keeps other migrators out, this module applies, [`status`] only looks.
+
+pub mod files;
+pub mod history;
+pub mod lock;
+mod sql;
+pub mod status;
+
+use std::time::{Duration, Instant};
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use crate::{config::DatabaseConfig, db, error::chain};
+use files::{Migration, Set};
+use history::History;
+
+/// A statement that cannot get its lock on a table in this time fails, instead of making every
+/// later query of that table wait behind it.
+const LOCK_TIMEOUT: &str = "5s";
+/// How often a file is tried whose statement ran into [`LOCK_TIMEOUT`].
+const LOCK_ATTEMPTS: u32 = 3;
+/// SQLSTATE of a statement that ran into `lock_timeout`.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+
+/// Where the engine tells what it does; one call is one line.
+pub type Report<'a> = &'a (dyn Fn(&str) + Sync);
+
+/// Why migrating stopped. Every message names the file and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// A file that can never be applied as it is.
+    #[error("{0}")]
+    File(String),
+    /// The files and the database disagree.
+    #[error("the migrations and the database disagree:{0}")]
+    Disagree(String),
+    /// Another migrator did not finish.
+    #[error("{0}")]
+    Locked(String),
+    /// A file's SQL was refused.
+    #[error("{0}")]
+    Failed(String),
+    /// The connection, or a query of the engine itself.
+    #[error("{during}: {}", chain(.source))]
+    Database {
+        /// What the engine was doing.
+        during: &'static str,
+        /// What the database said.
+        source: sqlx::Error,
+    },
+}
+
+/// Gives an error of the database the engine's step as context.
+pub(crate) fn during(step: &'static str) -> impl Fn(sqlx::Error) -> MigrateError {
+    move |source| MigrateError::Database {
+        during: step,
+        source,
+    }
+}
+
+/// What a run did.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// How many files were applied now.
+    pub applied: usize,
+    /// How many the database has in all.
+    pub total: usize,
+}
+
+/// Applies every file that the database does not have yet.
+///
+/// Two connections: one holds the lock and is otherwise idle, so that `CREATE INDEX CONCURRENTLY`
+/// on the other does not wait for a transaction of ours.
+pub async fn run(
+    config: &DatabaseConfig,
+    set: &Set,
+    report: Report<'_>,
+) -> Result<Summary, MigrateError> {
+    let mut lock = lock::acquire(config, lock::WAIT, report).await?;
+    let outcome = run_locked(config, set, &mut lock, report).await;
+    // After an error too. Closing the connection would free the lock as well, only later.
+    lock.release().await;
+    outcome
+}
+
+async fn run_locked(
+    config: &DatabaseConfig,
+    set: &Set,
+    lock: &mut lock::Lock,
+    report: Report<'_>,
+) -> Result<Summary, MigrateError> {
+    let mut connection = connect(config).await?;
+    history::create_table(&mut connection).await?;
+    // Read after the lock was taken: another migrator may just have finished.
+    let history = History::read(&mut connection).await?;
+    let comparison = history.compare(set);
+    if let Some(problems) = comparison.problems() {
+        return Err(MigrateError::Disagree(problems));
+    }
+    for newer in &comparison.newer {
+        report(&format!(
+            "migration {newer} is in the database and not in this program, which is older than \
+             the schema: going on, as after a rollback"
+        ));
+    }
+    let pending = comparison.pending;
+    for migration in &pending {
+        lock.check().await?;
+        report(&format!("applying {}", migration.file));
+        let took = apply(&mut connection, migration, report).await?;
+        report(&format!(
+            "applied {} in {} ms",
+            migration.file,
+            took.as_millis()
+        ));
+    }
+    let _ = connection.close().await;
+    Ok(Summary {
+        applied: pending.len(),
+        total: history.len() + pending.len(),
+    })
+}
+
+/// A connection with the engine's own time-outs, whatever the role's defaults are.
+async fn connect(config: &DatabaseConfig) -> Result<PgConnection, MigrateError> {
+    let options = db::options(config, "backend migrate").options([
+        ("lock_timeout", LOCK_TIMEOUT),
+        // Filling a large table may take long; a limit would make it impossible.
+        ("statement_timeout", "0"),
+        ("idle_in_transaction_session_timeout", "60s"),
+    ]);
+    PgConnection::connect_with(&options)
+        .await
+        .map_err(during("connecting to migrate"))
+}
+
+/// Applies one file, again if another session held a lock that it needs.
+async fn apply(
+    connection: &mut PgConnection,
+    migration: &Migration,
+    report: Report<'_>,
+) -> Result<Duration, MigrateError> {
+    for attempt in 1.. {
+        let start = Instant::now();
+        let outcome = if migration.transactional {
+            apply_in_transaction(connection, migration, start).await
+        } else {
+            apply_alone(connection, migration, start, report).await
+        };
+        let error = match outcome {
+            Ok(()) => return Ok(start.elapsed()),
+            Err(error) => error,
+        };
+        if !is_lock_timeout(&error) || attempt == LOCK_ATTEMPTS {
+            return Err(failure(migration, &error));
+        }
+        report(&format!(
+            "{} waits for a lock that another session holds: attempt {attempt} of {LOCK_ATTEMPTS}",
+            migration.file
+        ));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    unreachable!("the loop above returns at its last attempt")
+}
+
+/// The usual case: the file and its row in the history are one transaction.
+async fn apply_in_transaction(
+    connection: &mut PgConnection,
+    migration: &Migration,
+    start: Instant,
+) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    // The simple protocol: a file holds many statements.
+    sqlx::raw_sql(AssertSqlSafe(migration.sql.as_str()))
+        .execute(&mut *transaction)
+        .await?;
+    history::record(&mut transaction, migration, start.elapsed()).await?;
+    transaction.commit().await
+}
+
+/// A file marked `-- no-transaction`: one statement that PostgreSQL does not allow in a
+/// transaction. What it leaves when it fails is an invalid index, which is removed.
+async fn apply_alone(
+    connection: &mut PgConnection,
+    migration: &Migration,
+    start: Instant,
+    report: Report<'_>,
+) -> Result<(), sqlx::Error> {
+    // Left by a run that was killed: the statement would stop at "already exists", or worse,
+    // `IF NOT EXISTS` would take the broken index for a good one.
+    drop_invalid_indexes(connection, migration, report).await?;
+    let outcome = sqlx::raw_sql(AssertSqlSafe(migration.sql.as_str()))
+        .execute(&mut *connection)
+        .await;
+    if let Err(error) = outcome {
+        if let Err(cleaning) = drop_invalid_indexes(connection, migration, report).await {
+            report(&format!(
+                "an invalid index may be left: {}; the next run removes it",
+                chain(&cleaning)
+            ));
+        }
+        return Err(error);
+    }
+    history::record(connection, migration, start.elapsed()).await
+}
+
+/// Removes the invalid indexes that the file names. Only a `CONCURRENTLY` that did not finish
+/// leaves one, the lock keeps other migrators away, and no query uses an invalid index.
+async fn drop_invalid_indexes(
+    connection: &mut PgConnection,
+    migration: &Migration,
+    report: Report<'_>,
+) -> Result<(), sqlx::Error> {
+    let invalid: Vec<(String, String)> = sqlx::query_as(
+        "SELECT relname::text, format('%I.%I', nspname, relname)
+         FROM pg_index
+         JOIN pg_class ON pg_class.oid = indexrelid
+         JOIN pg_namespace ON pg_namespace.oid = relnamespace
+         WHERE NOT indisvalid",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    for (name, qualified) in invalid {
+        if sql::names(&migration.sql, &name) {
+            report(&format!(
+                "removing the invalid index {qualified} that an earlier try left"
+            ));
+            let statement = format!("DROP INDEX CONCURRENTLY {qualified}");
+            sqlx::raw_sql(AssertSqlSafe(statement))
+                .execute(&mut *connection)
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .and_then(|error| error.code())
+        .as_deref()
+        == Some(LOCK_NOT_AVAILABLE)
+}
+
+/// The message for a file that the database refused.
+fn failure(migration: &Migration, error: &sqlx::Error) -> MigrateError {
+    let remedy = if is_lock_timeout(error) {
+        "Another session holds a lock that it needs: find it in pg_stat_activity, then run again"
+    } else if error.as_database_error().is_some() {
+        "Mend the file and run again"
+    } else {
+        "Run again when the database answers"
+    };
+    MigrateError::Failed(format!(
+        "migrations/{} failed: {}{}. Nothing of it was kept. {remedy}.",
+        migration.file,
+        chain(error),
+        details(error, &migration.sql)
+    ))
+}
+
+/// Where in the file, and PostgreSQL's own hint.
+fn details(error: &sqlx::Error, sql: &str) -> String {
+    let Some(error) = error.as_database_error() else {
+        return String::new();
+    };
+    let error = error.downcast_ref::<sqlx::postgres::PgDatabaseError>();
+    let mut text = String::new();
+    if let Some(sqlx::postgres::PgErrorPosition::Original(position)) = error.position() {
+        // Positions count characters from one.
+        let line = sql
+            .chars()
+            .take(position.saturating_sub(1))
+            .filter(|c| *c == '\n')
+            .count()
+            + 1;
+        text.push_str(&format!(" (line {line})"));
+    }
+    for extra in [error.detail(), error.hint()].into_iter().flatten() {
+        text.push_str(&format!("; {extra}"));
+    }
+    text
+}

@@ -1,0 +1,99 @@
+//! One migrator at a time, in any number of replicas.
+//!
+//! The lock is polled. A session that blocks in `pg_advisory_lock` is a running statement, and
+//! `CREATE INDEX CONCURRENTLY` in the session that holds the lock would wait for it: a deadlock
+//! that PostgreSQL resolves by failing the migration.
+
+use std::time::Duration;
+
+use sqlx::{Connection, PgConnection};
+use tokio::time::{Instant, sleep};
+
+use super::{MigrateError, Report, during};
+use crate::{config::DatabaseConfig, db};
+
+/// How long another migrator is waited for.
+pub const WAIT: Duration = Duration::from_secs(600);
+/// How often the lock is tried.
+const POLL: Duration = Duration::from_millis(200);
+/// How often a waiting migrator says so.
+const REMIND: Duration = Duration::from_secs(10);
+/// Any number that no other program uses as an advisory lock in this database.
+const KEY: i64 = 0x6d69_6772_6174_6501;
+
+/// Held as long as its connection lives.
+pub struct Lock(PgConnection);
+
+/// Takes the lock, waiting for another holder at most `limit`.
+pub async fn acquire(
+    config: &DatabaseConfig,
+    limit: Duration,
+    report: Report<'_>,
+) -> Result<Lock, MigrateError> {
+    let options = db::options(config, "backend migrate (lock)");
+    let mut connection = PgConnection::connect_with(&options)
+        .await
+        .map_err(during("connecting for the migration lock"))?;
+    let start = Instant::now();
+    let mut next_message = start;
+    loop {
+        let taken: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
+            .bind(KEY)
+            .fetch_one(&mut connection)
+            .await
+            .map_err(during("taking the migration lock"))?;
+        if taken {
+            return Ok(Lock(connection));
+        }
+        if start.elapsed() >= limit {
+            return Err(MigrateError::Locked(format!(
+                "another migrator ({}) did not finish within {} s. Let it finish, or end it with \
+                 `SELECT pg_terminate_backend(pid)`, then run again",
+                holder(&mut connection).await,
+                limit.as_secs()
+            )));
+        }
+        if Instant::now() >= next_message {
+            let holder = holder(&mut connection).await;
+            report(&format!("waiting for another migrator to finish: {holder}"));
+            next_message = Instant::now() + REMIND;
+        }
+        sleep(POLL).await;
+    }
+}
+
+/// Who holds the lock, for a person who wants to look at it.
+async fn holder(connection: &mut PgConnection) -> String {
+    let row: Result<Option<(i32, String, String)>, _> = sqlx::query_as(
+        "SELECT pid, coalesce(host(client_addr), 'local'),
+                date_trunc('second', clock_timestamp() - backend_start)::text
+         FROM pg_locks JOIN pg_stat_activity USING (pid)
+         WHERE locktype = 'advisory' AND granted AND objsubid = 1
+           AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+           AND ((classid::bigint << 32) | objid::bigint) = $1
+         LIMIT 1",
+    )
+    .bind(KEY)
+    .fetch_optional(connection)
+    .await;
+    match row {
+        Ok(Some((pid, address, age))) => format!("pid {pid} from {address}, connected for {age}"),
+        // It finished between the two questions, or the role may not look: not worth failing for.
+        _ => "its pid is unknown".to_owned(),
+    }
+}
+
+impl Lock {
+    /// Fails if the connection, and with it the lock, was lost: another migrator may be at work.
+    pub async fn check(&mut self) -> Result<(), MigrateError> {
+        self.0
+            .ping()
+            .await
+            .map_err(during("checking that the migration lock is still held"))
+    }
+
+    /// Frees the lock at once by ending its session.
+    pub async fn release(self) {
+        let _ = self.0.close().await;
+    }
+}

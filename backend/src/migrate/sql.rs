@@ -1,0 +1,148 @@
+//! As much of SQL's lexical structure as it takes to tell statements apart: quotes, dollar quotes
+//! and comments can all hold a semicolon.
+
+/// The statements of a file, trimmed, without comments before them.
+pub(super) fn statements(text: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    let mut start = None;
+    let mut at = 0;
+    while at < text.len() {
+        let rest = &text[at..];
+        let (length, blank) = token(rest);
+        if rest.starts_with(';') {
+            found.extend(start.take().map(|from: usize| text[from..at].trim_end()));
+        } else if !blank {
+            start.get_or_insert(at);
+        }
+        at += length;
+    }
+    found.extend(start.map(|from| text[from..].trim_end()));
+    found
+}
+
+/// Whether the text holds `name` as a whole word.
+pub(super) fn names(text: &str, name: &str) -> bool {
+    text.match_indices(name).any(|(at, _)| {
+        let before = text[..at].chars().next_back();
+        let after = text[at + name.len()..].chars().next();
+        !before.is_some_and(is_word) && !after.is_some_and(is_word)
+    })
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_' || c == '$'
+}
+
+/// The length of the token at the start of `rest`, and whether it is blank (space or a comment).
+fn token(rest: &str) -> (usize, bool) {
+    if rest.starts_with("--") {
+        return (rest.find('\n').unwrap_or(rest.len()), true);
+    }
+    if rest.starts_with("/*") {
+        return (block_comment(rest), true);
+    }
+    let first = rest.chars().next().unwrap_or(' ');
+    match first {
+        '\'' | '"' => (quoted(rest, first, false), false),
+        'e' | 'E' if rest[1..].starts_with('\'') => (1 + quoted(&rest[1..], '\'', true), false),
+        '$' => (dollar_quoted(rest).unwrap_or(1), false),
+        c if is_word(c) => (rest.find(|c| !is_word(c)).unwrap_or(rest.len()), false),
+        c => (c.len_utf8(), c.is_whitespace()),
+    }
+}
+
+/// Block comments nest.
+fn block_comment(rest: &str) -> usize {
+    let mut depth = 0;
+    let mut at = 0;
+    while at < rest.len() {
+        if rest[at..].starts_with("/*") {
+            depth += 1;
+            at += 2;
+        } else if rest[at..].starts_with("*/") {
+            depth -= 1;
+            at += 2;
+            if depth == 0 {
+                return at;
+            }
+        } else {
+            at += rest[at..].chars().next().map_or(1, char::len_utf8);
+        }
+    }
+    rest.len()
+}
+
+/// A doubled quote ends one string and starts another, which comes to the same here.
+fn quoted(rest: &str, quote: char, escapes: bool) -> usize {
+    let mut characters = rest.char_indices().skip(1);
+    while let Some((at, c)) = characters.next() {
+        if escapes && c == '\\' {
+            characters.next();
+        } else if c == quote {
+            return at + 1;
+        }
+    }
+    rest.len()
+}
+
+/// `$$ … $$` or `$tag$ … $tag$`; nothing when it is a parameter such as `$1`.
+fn dollar_quoted(rest: &str) -> Option<usize> {
+    let end_of_tag = rest[1..].find('$')? + 2;
+    let tag = &rest[..end_of_tag];
+    let name = &tag[1..tag.len() - 1];
+    if name.starts_with(|c: char| c.is_ascii_digit())
+        || !name.chars().all(|c| c.is_alphanumeric() || c == '_')
+    {
+        return None;
+    }
+    Some(
+        rest[end_of_tag..]
+            .find(tag)
+            .map_or(rest.len(), |at| end_of_tag + at + tag.len()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn semicolons_in_strings_comments_and_bodies_do_not_count() {
+        let cases: &[(&str, &[&str])] = &[
+            ("SELECT 1; SELECT 2", &["SELECT 1", "SELECT 2"]),
+            (" ; ;\n", &[]),
+            (
+                "-- a; b\nSELECT ';' /* ; /* ; */ ; */;",
+                &["SELECT ';' /* ; /* ; */ ; */"],
+            ),
+            (
+                "SELECT 'it''s;'; SELECT \"a;b\"",
+                &["SELECT 'it''s;'", "SELECT \"a;b\""],
+            ),
+            ("SELECT E'\\';'; SELECT 2", &["SELECT E'\\';'", "SELECT 2"]),
+            (
+                "DO $$BEGIN; END;$$; SELECT 1",
+                &["DO $$BEGIN; END;$$", "SELECT 1"],
+            ),
+            ("DO $x$ $$;$$ ; $x$", &["DO $x$ $$;$$ ; $x$"]),
+            ("SELECT $1; SELECT $2", &["SELECT $1", "SELECT $2"]),
+            ("SELECT 'ü;'; -- Ende", &["SELECT 'ü;'"]),
+            ("SELECT 'open;", &["SELECT 'open;"]),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(statements(text), *expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_found_as_a_whole_word_only() {
+        assert!(names(
+            "CREATE INDEX CONCURRENTLY by_day ON t (day)",
+            "by_day"
+        ));
+        assert!(!names(
+            "CREATE INDEX CONCURRENTLY by_day_2 ON t (day)",
+            "by_day"
+        ));
+    }
+}

@@ -1,0 +1,105 @@
+//! THE SAMPLE DOMAIN: short texts that an account writes and lists. It shows how a domain is laid
+//! out here, and is made to be removed; backend/README.md says how.
+
+mod queries;
+
+use axum::{Router, extract::State, http::StatusCode, routing::get};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::Error,
+    extract::{Json, Query},
+    server::App,
+    sessions::SignedIn,
+};
+use queries::Note;
+
+/// The longest note, in characters.
+const MAX_CHARS: usize = 2000;
+/// How many notes a page has unless asked otherwise, and at most.
+const DEFAULT_LIMIT: i64 = 20;
+const MAX_LIMIT: i64 = 100;
+
+/// The routes of this module.
+pub fn router() -> Router<App> {
+    Router::new().route("/api/notes", get(list).post(create))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewNote {
+    text: String,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    before: Option<i64>,
+    limit: Option<i64>,
+}
+
+#[derive(Serialize)]
+struct NoteList {
+    notes: Vec<Note>,
+    /// Passed as `before`, it gives the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_before: Option<i64>,
+}
+
+/// The caller's notes, newest first. Pages go by key: what is written meanwhile shifts nothing.
+async fn list(
+    State(app): State<App>,
+    SignedIn { session, .. }: SignedIn,
+    Query(page): Query<Page>,
+) -> Result<axum::Json<NoteList>, Error> {
+    let limit = page.limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(Error::field("limit", "Ask for 1 to 100 notes."));
+    }
+    // One more than asked for tells whether there is another page.
+    let mut notes = queries::list(&app.db, session.account_id, page.before, limit + 1).await?;
+    let length = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = notes.len() > length;
+    notes.truncate(length);
+    let next_before = notes.last().filter(|_| more).map(|note| note.id);
+    Ok(axum::Json(NoteList { notes, next_before }))
+}
+
+/// Writes a note.
+async fn create(
+    State(app): State<App>,
+    SignedIn { session, .. }: SignedIn,
+    Json(note): Json<NewNote>,
+) -> Result<(StatusCode, axum::Json<Note>), Error> {
+    let text = check(&note.text).map_err(|message| Error::field("text", message))?;
+    let note = queries::insert(&app.db, session.account_id, text).await?;
+    Ok((StatusCode::CREATED, axum::Json(note)))
+}
+
+fn check(text: &str) -> Result<&str, &'static str> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err("Write something.");
+    }
+    if text.chars().count() > MAX_CHARS {
+        return Err("Write at most 2000 characters.");
+    }
+    // PostgreSQL stores every character but this one.
+    if text.contains('\0') {
+        return Err("Remove the character U+0000.");
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_trimmed_and_bounded() {
+        assert_eq!(check("  hello \n"), Ok("hello"));
+        assert!(check(" \n ").is_err());
+        assert!(check(&"ä".repeat(2000)).is_ok());
+        assert!(check(&"a".repeat(2001)).is_err());
+        assert!(check("a\0b").is_err());
+    }
+}

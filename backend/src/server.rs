@@ -1,0 +1,128 @@
+//! `backend serve`: waits for the parts it needs, migrates, and only then listens.
+
+mod answer;
+mod drain;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{Router, extract::DefaultBodyLimit, http::StatusCode, middleware, serve::ListenerExt};
+use sqlx::PgPool;
+use tokio::net::TcpListener;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::{
+    accounts::{self, Passwords},
+    config::Config,
+    csrf, db,
+    error::Error,
+    health,
+    migrate::{self, files::Set},
+    notes,
+    sessions::{Cookies, Sessions},
+};
+pub use drain::Draining;
+
+/// How long PostgreSQL and Redis are waited for at the start, each.
+const START_LIMIT: Duration = Duration::from_secs(120);
+/// The largest body of a request. nginx refuses larger ones already.
+const BODY_LIMIT: usize = 64 * 1024;
+
+/// What the handlers share. Cloning it copies handles.
+#[derive(Clone)]
+pub struct App {
+    /// PostgreSQL.
+    pub db: PgPool,
+    /// Redis.
+    pub sessions: Sessions,
+    /// Makes and checks the tokens of unsafe requests.
+    pub csrf: csrf::Tokens,
+    /// Hashes and verifies passwords.
+    pub passwords: Passwords,
+    /// Reads and writes the session's cookie.
+    pub cookies: Cookies,
+    /// The migrations that this program needs.
+    pub migrations: Arc<Set>,
+    /// Whether the process is about to end.
+    pub draining: Draining,
+}
+
+/// Every route, inside the layers that each request passes.
+pub fn router(app: App) -> Router {
+    Router::new()
+        .merge(health::router())
+        .merge(accounts::router())
+        .merge(notes::router())
+        .fallback(async || StatusCode::NOT_FOUND)
+        .method_not_allowed_fallback(async || StatusCode::METHOD_NOT_ALLOWED)
+        .with_state(app)
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(middleware::from_fn(csrf::same_origin))
+        .layer(middleware::from_fn(answer::within_deadline))
+        .layer(CatchPanicLayer::custom(answer::panicked))
+        // Outermost: the log and the problem bodies see what every other layer answered.
+        .layer(middleware::from_fn(answer::finish))
+}
+
+/// Runs until a signal ends it. The error is a sentence for the operator.
+pub async fn serve(config: Config) -> Result<(), String> {
+    // First of all, so that a signal during the wait ends the process at once.
+    let draining = Draining::on_signal()?;
+    let app = tokio::select! {
+        app = start(&config, draining.clone()) => app?,
+        () = draining.started() => return Ok(()),
+    };
+    let listener = TcpListener::bind(config.bind)
+        .await
+        .map_err(|error| format!("cannot listen on {}: {error}", config.bind))?
+        .tap_io(|stream| {
+            // An answer is one write: nothing is gained by holding it back.
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "TCP_NODELAY was not set");
+            }
+        });
+    tracing::info!(address = %config.bind, "listening");
+    let pool = app.db.clone();
+    let server = axum::serve(listener, router(app))
+        .with_graceful_shutdown({
+            let draining = draining.clone();
+            async move { draining.started().await }
+        })
+        .into_future();
+    drain::until_done(server, &draining).await?;
+    // Says goodbye to PostgreSQL; not worth more than a moment.
+    let _ = tokio::time::timeout(Duration::from_secs(1), pool.close()).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Everything between the process' start and its first request.
+async fn start(config: &Config, draining: Draining) -> Result<App, String> {
+    let report = |line: &str| tracing::info!("{line}");
+    let migrations = Set::embedded().map_err(|error| error.to_string())?;
+    let database = async {
+        db::wait(&config.database, START_LIMIT, &report)
+            .await
+            .map_err(|e| e.to_string())?;
+        migrate::run(&config.database, &migrations, &report)
+            .await
+            .map_err(|e| e.to_string())
+    };
+    let key = config.session_secret.clone();
+    let sessions = Sessions::connect(&config.redis, key, START_LIMIT, &report);
+    let (summary, sessions) = tokio::try_join!(database, sessions)?;
+    tracing::info!(
+        applied = summary.applied,
+        total = summary.total,
+        "the schema is current"
+    );
+    let passwords = Passwords::new().map_err(|error: Error| error.to_string())?;
+    Ok(App {
+        db: db::pool(&config.database),
+        sessions,
+        csrf: csrf::Tokens::new(config.csrf_key.clone()),
+        passwords,
+        cookies: Cookies::new(config.secure_cookies()),
+        migrations: Arc::new(migrations),
+        draining,
+    })
+}

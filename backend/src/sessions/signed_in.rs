@@ -1,0 +1,30 @@
+//! The extractor that stands for "signed in".
+
+use axum::{extract::FromRequestParts, http::request::Parts};
+
+use super::{Session, SessionId};
+use crate::{csrf, error::Error, server::App};
+
+/// A handler that takes this runs only for a signed-in caller, and for an unsafe method only with
+/// the session's CSRF token: the check cannot be forgotten, because it comes with the session.
+pub struct SignedIn {
+    /// The cookie's id.
+    pub id: SessionId,
+    /// The record behind it.
+    pub session: Session,
+}
+
+impl FromRequestParts<App> for SignedIn {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Error> {
+        const NOT_SIGNED_IN: Error = Error::Unauthorized("Sign in first.");
+        let id = app.cookies.read(&parts.headers).ok_or(NOT_SIGNED_IN)?;
+        // Before Redis is asked: a forged request shall not even keep a session alive.
+        if csrf::is_unsafe(&parts.method) {
+            app.csrf.check(&parts.headers, id)?;
+        }
+        let session = app.sessions.find(id).await?.ok_or(NOT_SIGNED_IN)?;
+        Ok(Self { id, session })
+    }
+}
