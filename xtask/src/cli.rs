@@ -1,0 +1,284 @@
+//! The command line. The doc comments are the manual that `--help` prints.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::ctx::{Ctx, Options};
+use crate::stack::project::LOCAL_ENV;
+use crate::ui::Volume;
+
+/// Drives the stack: nginx, the backend, PostgreSQL and Redis.
+///
+/// Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Options of every verb.
+#[derive(Args)]
+pub(crate) struct Global {
+    /// Consent to everything that would be asked; CI=true does the same
+    #[arg(long, short, global = true)]
+    yes: bool,
+    /// Echo every external command as it could be pasted
+    #[arg(long, short, global = true)]
+    verbose: bool,
+    /// Print errors and data only
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// The environment file: another file is another stack, with its own name and ports
+    #[arg(long, global = true, value_name = "FILE", default_value = LOCAL_ENV)]
+    env_file: PathBuf,
+    /// Print what would be done, and change nothing
+    #[arg(long, global = true)]
+    dry_run: bool,
+}
+
+impl Global {
+    pub(crate) fn options(&self) -> Options {
+        Options {
+            yes: self.yes,
+            dry_run: self.dry_run,
+        }
+    }
+
+    pub(crate) fn volume(&self) -> Volume {
+        match (self.quiet, self.verbose) {
+            (true, _) => Volume::Quiet,
+            (_, true) => Volume::Verbose,
+            _ => Volume::Normal,
+        }
+    }
+
+    /// Absolute. The default lies in the root, any other is seen from where the person stands.
+    pub(crate) fn env_file(&self, ctx: &Ctx) -> PathBuf {
+        if self.env_file == Path::new(LOCAL_ENV) {
+            return ctx.root().join(LOCAL_ENV);
+        }
+        std::path::absolute(&self.env_file).unwrap_or_else(|_| self.env_file.clone())
+    }
+}
+
+/// The project's root: the folder above this crate's, as cargo tells it.
+///
+/// # Errors
+/// Not run through cargo, and the current folder cannot be told.
+pub(crate) fn root() -> Result<PathBuf> {
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let here = here.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
+    let root = here.parent().map(Path::to_owned);
+    root.context("find the project's root: xtask's folder has no parent")
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Verb {
+    /// Bring the stack up, and wait until every service is healthy
+    ///
+    /// From nothing: sets the host up, writes .env with generated secrets, pulls or builds the
+    /// images, starts the services in order, has the migrations applied, and ends with the address
+    /// to open. Run again, it changes only what differs from what is wanted.
+    ///
+    /// It never deletes data, and takes nothing down that works.
+    Up(UpArgs),
+    /// Wait until every service is healthy, and say why if one is not
+    Wait(WaitArgs),
+    /// Stop the stack and remove its containers; data stays unless --volumes is given
+    Down(DownArgs),
+    /// Show services, health, ports and migrations on one screen
+    Status(FormatArgs),
+    /// Show the log of one service or of all
+    Logs(LogsArgs),
+    /// Apply the migrations, or show which are applied
+    ///
+    /// Runs in the backend's container, with the same engine by which the backend migrates when
+    /// it starts.
+    Migrate(MigrateArgs),
+    /// Fill the database with sample rows; may be repeated, and is refused in production
+    Seed,
+    /// Open psql on the stack's database
+    ///
+    /// Arguments after `--` go to psql: `cargo xtask psql -- -c 'select 1'`.
+    Psql(PassArgs),
+    /// Open redis-cli on the stack's Redis
+    RedisCli(PassArgs),
+    /// Run a command in a service's container
+    ///
+    /// `cargo xtask exec postgres -- ls -l`
+    Exec(ExecArgs),
+    /// Pull or build the images that are missing or out of date
+    Build(BuildArgs),
+    /// Run every test: those without Docker, then those on a stack of their own
+    Test(TestArgs),
+    /// Check everything, as a continuous integration server does
+    ///
+    /// Formatting, lints, unit tests, shell scripts, every combination of Compose files, then the
+    /// whole stack under a name, ports and volumes of its own, with all integration tests. It
+    /// goes on after a failure, gives one verdict at the end, and cleans up after itself.
+    Ci,
+    /// Look for what could keep the stack from working, and say what to do about it
+    Doctor(FormatArgs),
+    /// Install or upgrade Docker where it is missing or old, and start it
+    ///
+    /// Debian and Ubuntu only; elsewhere it says what to install. Asks before it changes the host.
+    Setup,
+    /// Write or check the environment file
+    Env(EnvArgs),
+    /// Measure, and print a table
+    Bench(BenchArgs),
+    /// Print the completions for a shell
+    ///
+    /// For bash: `source <(cargo xtask completions bash)`
+    Completions(CompletionsArgs),
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct UpArgs {
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+    /// Show how long each service took, and which of them the whole waited for
+    #[arg(long)]
+    pub(crate) timings: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct WaitArgs {
+    /// Seconds until a service that is not healthy counts as failed
+    #[arg(long, value_name = "SECONDS", default_value_t = 180, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: u64,
+}
+
+impl WaitArgs {
+    pub(crate) fn limit(&self) -> Duration {
+        Duration::from_secs(self.timeout)
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct DownArgs {
+    /// Delete the data as well: tables, sessions, everything. Asks first
+    #[arg(long)]
+    pub(crate) volumes: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct FormatArgs {
+    /// For people, or for programs
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Args)]
+pub(crate) struct LogsArgs {
+    /// nginx, backend, postgres or redis; all of them by default
+    pub(crate) services: Vec<String>,
+    /// Keep printing what comes
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// How many lines of each service's past
+    #[arg(long, short = 'n', default_value_t = 100)]
+    pub(crate) tail: u32,
+}
+
+#[derive(Args)]
+pub(crate) struct MigrateArgs {
+    #[command(subcommand)]
+    pub(crate) verb: Option<MigrateVerb>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum MigrateVerb {
+    /// Show which migrations are applied; writes nothing
+    Status(FormatArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct PassArgs {
+    /// Arguments for the program
+    #[arg(last = true)]
+    pub(crate) args: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct ExecArgs {
+    /// nginx, backend, postgres or redis
+    pub(crate) service: String,
+    /// The command and its arguments
+    #[arg(last = true, required = true)]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct BuildArgs {
+    /// Build what is up to date as well
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct TestArgs {
+    /// Leave the tests' own stack running, to look at it
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Only the tests that need no Docker: the same as `cargo test`
+    #[arg(long)]
+    pub(crate) unit: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct EnvArgs {
+    #[command(subcommand)]
+    pub(crate) verb: EnvVerb,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum EnvVerb {
+    /// Write the file, or add the lines that it lacks; secrets are generated, values are kept
+    Init,
+    /// Check the file against .env.example
+    Check,
+}
+
+#[derive(Args)]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    pub(crate) verb: BenchVerb,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum BenchVerb {
+    /// `up` from nothing and with nothing to do, against plain Compose on the same files
+    Up {
+        /// How often each case is measured; the table shows medians
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=50))]
+        runs: u32,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct CompletionsArgs {
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

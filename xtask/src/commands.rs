@@ -1,0 +1,14 @@
+//! One file per family of verbs; each reads like its own recipe.
+
+pub(crate) mod bench;
+pub(crate) mod check;
+pub(crate) mod db;
+pub(crate) mod doctor;
+pub(crate) mod down;
+pub(crate) mod env;
+pub(crate) mod image;
+pub(crate) mod logs;
+pub(crate) mod setup;
+pub(crate) mod shell;
+pub(crate) mod status;
+pub(crate) mod up;

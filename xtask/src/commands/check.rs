@@ -1,0 +1,264 @@
+//! `test` and `ci`: everything that can be checked, one verdict at the end.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use xshell::cmd;
+
+use crate::cli::TestArgs;
+use crate::commands::setup;
+use crate::ctx::{Ctx, Interrupted, Invocation};
+use crate::host::packages;
+use crate::stack::project;
+use crate::stack::trial::Trial;
+use crate::ui;
+
+/// A cold build of everything with all tests, on two cores.
+const LIMIT: Duration = Duration::from_secs(30 * 60);
+/// What the checks need beside Docker: the program, and the package that has it.
+const PROGRAMS: [(&str, &str); 2] = [
+    ("shellcheck", "shellcheck"),
+    ("docker-registry", "docker-registry"),
+];
+
+/// The results so far.
+struct Checks<'a> {
+    ctx: &'a Ctx,
+    results: Vec<Verdict>,
+}
+
+struct Verdict {
+    name: &'static str,
+    took: Duration,
+    error: Option<anyhow::Error>,
+}
+
+impl<'a> Checks<'a> {
+    fn new(ctx: &'a Ctx) -> Checks<'a> {
+        Checks {
+            ctx,
+            results: Vec::new(),
+        }
+    }
+
+    /// Carries one check out and keeps its result; false if it failed.
+    fn check(&mut self, name: &'static str, body: impl FnOnce() -> Result<()>) -> Result<bool> {
+        self.ctx.check_interrupted()?;
+        self.ctx.ui.group(name);
+        let started = Instant::now();
+        let error = body().err();
+        if let Some(error) = &error {
+            self.ctx.ui.say(format!("{error:#}"));
+        }
+        self.ctx.ui.end_group();
+        let passed = error.is_none();
+        self.results.push(Verdict {
+            name,
+            took: started.elapsed(),
+            error,
+        });
+        Ok(passed)
+    }
+
+    /// Prints one line a check and fails if one of them did.
+    fn verdict(self) -> Result<()> {
+        let failed = self
+            .results
+            .iter()
+            .filter(|result| result.error.is_some())
+            .count();
+        self.ctx.ui.say("");
+        for result in &self.results {
+            let mark = if result.error.is_none() {
+                console::style("pass").green().for_stderr()
+            } else {
+                console::style("FAIL").red().bold().for_stderr()
+            };
+            self.ctx.ui.say(format!(
+                "{mark}  {:<28} {}",
+                result.name,
+                ui::seconds(result.took)
+            ));
+        }
+        let interrupted = self.results.into_iter().filter_map(|result| result.error);
+        if let Some(error) = interrupted
+            .into_iter()
+            .find(|error| error.is::<Interrupted>())
+        {
+            return Err(error);
+        }
+        if failed > 0 {
+            bail!("{failed} of the checks failed; what each one printed stands above");
+        }
+        self.ctx.ui.say("every check passed");
+        Ok(())
+    }
+}
+
+/// Runs every test.
+///
+/// # Errors
+/// A test fails, or the tests' stack does not come up.
+pub(crate) fn test(ctx: &Ctx, args: &TestArgs) -> Result<()> {
+    let mut checks = Checks::new(ctx);
+    checks.check("unit tests", || unit_tests(ctx))?;
+    if !args.unit {
+        setup::ensure(ctx)?;
+        packages::ensure_programs(ctx, &PROGRAMS, "run the tests")?;
+        on_a_stack_of_their_own(ctx, &mut checks, args.keep)?;
+    }
+    checks.verdict()
+}
+
+/// Checks everything.
+///
+/// # Errors
+/// A check fails; all the others were carried out all the same.
+pub(crate) fn ci(ctx: &Ctx) -> Result<()> {
+    let mut checks = Checks::new(ctx);
+    let host = checks.check("host", || {
+        setup::setup(ctx)?;
+        packages::ensure_programs(ctx, &PROGRAMS, "check the project")
+    })?;
+    let shell = ctx.shell()?;
+    checks.check("formatting", || {
+        ctx.run_loud(cmd!(shell, "cargo fmt --all --check"))
+    })?;
+    checks.check("lints", || {
+        let lints = cmd!(
+            shell,
+            "cargo clippy --workspace --all-targets --all-features --locked -- --deny warnings"
+        );
+        ctx.run_loud(Invocation::from(lints).limit(LIMIT))
+    })?;
+    checks.check("unit tests", || unit_tests(ctx))?;
+    checks.check("shell scripts", || shell_scripts(ctx))?;
+    if host {
+        checks.check("compose files", || compose_files(ctx))?;
+        on_a_stack_of_their_own(ctx, &mut checks, false)?;
+    }
+    checks.verdict()
+}
+
+fn unit_tests(ctx: &Ctx) -> Result<()> {
+    let shell = ctx.shell()?;
+    ctx.run_loud(Invocation::from(cmd!(shell, "cargo test --workspace --locked")).limit(LIMIT))
+}
+
+fn shell_scripts(ctx: &Ctx) -> Result<()> {
+    let mut scripts = Vec::new();
+    for folder in ["scripts", "deploy", ".ci"] {
+        find_scripts(&ctx.root().join(folder), &mut scripts)?;
+    }
+    scripts.sort();
+    let shell = ctx.shell()?;
+    let count = scripts.len();
+    ctx.run_loud(cmd!(shell, "shellcheck {scripts...}"))?;
+    ctx.ui.say(format!("{count} scripts, no finding"));
+    Ok(())
+}
+
+/// Every file that says in its first line that it is for a shell.
+fn find_scripts(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            find_scripts(&path, found)?;
+        } else {
+            let text = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+            let first = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
+            let first = String::from_utf8_lossy(first).into_owned();
+            if first.starts_with("#!") && first.trim_end().ends_with("sh") {
+                found.push(path);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Every combination of Compose files that a stack can have.
+fn compose_files(ctx: &Ctx) -> Result<()> {
+    let combinations: [&[&str]; 2] = [
+        &["compose.yaml"],
+        &["compose.yaml", "deploy/distro/compose.yaml"],
+    ];
+    let trial = Trial::prepare(ctx, "config")?;
+    let project = trial.project(ctx)?;
+    for files in combinations {
+        let files: Vec<String> = files.iter().map(|&file| file.to_owned()).collect();
+        let command = project.compose_with(&files).args(["config", "--quiet"]);
+        ctx.read(command)
+            .with_context(|| format!("check {}", files.join(" + ")))?;
+        ctx.ui.say(format!("{}: fine", files.join(" + ")));
+    }
+    Ok(())
+}
+
+/// The tests that need Docker, on a stack with a name, ports and volumes of its own.
+fn on_a_stack_of_their_own(ctx: &Ctx, checks: &mut Checks, keep: bool) -> Result<()> {
+    let trial = Trial::prepare(ctx, "test")?;
+    trial.sweep(ctx)?;
+    let up = checks.check("stack up", || trial.up(ctx))?;
+    if up {
+        checks.check("tests through nginx", || backend_tests(ctx, &trial))?;
+        checks.check("tests of the driver", || driver_tests(ctx, &trial))?;
+    }
+    if keep {
+        ctx.ui.say(format!(
+            "left running: cargo xtask --env-file {} status",
+            project::shown(ctx, trial.env_file())
+        ));
+        return Ok(());
+    }
+    // Whatever happened, and even after Ctrl-C: nothing of ours stays.
+    let shielded = ctx.shielded();
+    checks.ctx.ui.group("tear-down");
+    let started = Instant::now();
+    let error = trial.remove(&shielded).err();
+    checks.ctx.ui.end_group();
+    checks.results.push(Verdict {
+        name: "tear-down",
+        took: started.elapsed(),
+        error,
+    });
+    Ok(())
+}
+
+fn backend_tests(ctx: &Ctx, trial: &Trial) -> Result<()> {
+    let project = trial.project(ctx)?;
+    let shell = ctx.shell()?;
+    let tests = cmd!(
+        shell,
+        "cargo test --locked --package backend --features stack --test stack"
+    );
+    let value = |name: &str| project.value(name).to_owned();
+    let (user, password, database) = (value("PG_USER"), value("PG_PASSWORD"), value("PG_DBNAME"));
+    let (pg, redis) = (value("PG_PORT"), value("REDIS_PORT"));
+    let tests = Invocation::from(tests)
+        .env("STACK_URL", project.address())
+        .env(
+            "STACK_PG_URL",
+            format!("postgres://{user}:{password}@127.0.0.1:{pg}/{database}"),
+        )
+        .env("STACK_REDIS_URL", format!("redis://127.0.0.1:{redis}"));
+    ctx.run_loud(tests.limit(LIMIT))
+}
+
+fn driver_tests(ctx: &Ctx, trial: &Trial) -> Result<()> {
+    let project = trial.project(ctx)?;
+    let source = project
+        .image_source()?
+        .ok_or_else(|| anyhow!("the stack is up and undecided"))?;
+    let shell = ctx.shell()?;
+    // One after the other: each brings a stack of its own up, and there are only so many cores.
+    let tests = cmd!(
+        shell,
+        "cargo test --locked --package xtask --features live --test live -- --test-threads=1"
+    );
+    let tests = Invocation::from(tests)
+        .env("LIVE_PROJECT", trial.name())
+        .env("LIVE_IMAGE_SOURCE", source.to_string());
+    ctx.run_loud(tests.limit(LIMIT))
+}

@@ -1,0 +1,30 @@
+//! `build`: the images, without starting anything.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::cli::BuildArgs;
+use crate::commands::{env, setup};
+use crate::ctx::Ctx;
+use crate::images::{self, build};
+use crate::stack::project::Project;
+use crate::stack::{lock, wanted};
+
+/// Pulls or builds what is missing or out of date.
+///
+/// # Errors
+/// A pull or a build fails.
+pub(crate) fn build(ctx: &Ctx, env_file: &Path, args: &BuildArgs) -> Result<()> {
+    setup::ensure(ctx)?;
+    env::ensure(ctx, env_file)?;
+    let mut project = Project::load(ctx, env_file)?;
+    let _lock = lock::acquire(ctx, &project, "build")?;
+    let source = images::settle_source(ctx, &mut project)?;
+    let wanted = wanted::wanted(ctx, &project)?;
+    let built = build::bring_up_to_date(ctx, &project, &wanted, source, args.force)?;
+    if built.is_empty() {
+        ctx.ui.say("nothing to do, every image is up to date");
+    }
+    Ok(())
+}

@@ -1,0 +1,287 @@
+//! `up` and `wait`: from whatever is there to a stack that answers.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::cli::{UpArgs, WaitArgs};
+use crate::commands::{env, setup};
+use crate::ctx::Ctx;
+use crate::images::{self, build};
+use crate::stack::plan::{self, Plan, Surroundings};
+use crate::stack::project::{self, Project};
+use crate::stack::readiness::{self, Outcome, Tracker};
+use crate::stack::wanted::{self, Wanted};
+use crate::stack::{lock, ports, report, running};
+use crate::ui;
+
+/// Making containers is quick; removing old ones waits for their graceful stop.
+const CREATE_LIMIT: Duration = Duration::from_secs(5 * 60);
+
+/// Brings the stack up.
+///
+/// # Errors
+/// Any step fails, or a service does not get ready; the message says which, why, and what next.
+pub(crate) fn up(ctx: &Ctx, env_file: &Path, args: &UpArgs) -> Result<()> {
+    let started = Instant::now();
+    setup::ensure(ctx)?;
+    env::ensure(ctx, env_file)?;
+    let mut project = Project::load(ctx, env_file)?;
+    project::keep_private(ctx, env_file)?;
+    let _lock = lock::acquire(ctx, &project, "up")?;
+    let source = images::settle_source(ctx, &mut project)?;
+    let wanted = wanted::wanted(ctx, &project)?;
+    build::bring_up_to_date(ctx, &project, &wanted, source, false)?;
+    let plan = make_plan(ctx, &project, &wanted)?;
+    if ctx.is_dry_run() {
+        print_plan(ctx, &plan);
+        return Ok(());
+    }
+    warn_of_orphans(ctx, &plan);
+    if plan.is_empty() {
+        return say_up(ctx, &project, "nothing to do, all is up", started);
+    }
+    create(ctx, &project, &wanted, &plan)?;
+    let tracker = Tracker::new(&wanted, &plan);
+    let tracker = become_ready(ctx, &project, tracker, args.wait.limit())?;
+    if args.timings {
+        print_timings(&tracker);
+    }
+    say_up(ctx, &project, "all is up", started)
+}
+
+/// Waits for what was started by somebody else.
+///
+/// # Errors
+/// A service does not get ready in time, or is not there at all.
+pub(crate) fn wait(ctx: &Ctx, env_file: &Path, args: &WaitArgs) -> Result<()> {
+    let started = Instant::now();
+    let project = Project::load(ctx, env_file)?;
+    let wanted = wanted::wanted(ctx, &project)?;
+    let tracker = readiness::waiting_for(&wanted, &running::containers(ctx, &project)?);
+    become_ready(ctx, &project, tracker, args.limit())?;
+    say_up(ctx, &project, "all is up", started)
+}
+
+fn become_ready(
+    ctx: &Ctx,
+    project: &Project,
+    tracker: Tracker,
+    limit: Duration,
+) -> Result<Tracker> {
+    match readiness::carry_out(ctx, project, tracker, limit)? {
+        Outcome::AllReady(tracker) => Ok(tracker),
+        Outcome::NotReady(tracker, reason) => {
+            let report = report::not_ready(ctx, project, &tracker);
+            bail!(
+                "the stack is not ready, and {reason}:\n{report}\nwhat works was left running; \
+                   `cargo xtask logs SERVICE` shows more, and `cargo xtask up` tries again"
+            );
+        }
+    }
+}
+
+/// What is wanted minus what is there; both are read at the same time.
+fn make_plan(ctx: &Ctx, project: &Project, wanted: &Wanted) -> Result<Plan> {
+    let references: Vec<&str> = wanted.services.iter().map(|s| s.image.as_str()).collect();
+    let (containers, ids) = thread::scope(|scope| {
+        let ids = scope.spawn(|| images::ids(ctx, &references));
+        (running::containers(ctx, project), ids.join())
+    });
+    let ids = ids.map_err(|_| anyhow!("a thread of xtask panicked"))??;
+    let of_service =
+        |service: &wanted::Service| Some((service.name.clone(), ids.get(&service.image)?.clone()));
+    let image_ids: BTreeMap<String, String> =
+        wanted.services.iter().filter_map(of_service).collect();
+    let root = ctx.root();
+    let changed_at = |path: &Path| newest_change(&root.join(path));
+    let around = Surroundings {
+        image_ids: &image_ids,
+        changed_at: &changed_at,
+    };
+    Ok(plan::plan(wanted, &containers?, &around))
+}
+
+/// When a file, or the newest file of a folder, was last changed.
+fn newest_change(path: &Path) -> Option<std::time::SystemTime> {
+    let data = fs::metadata(path).ok()?;
+    let own = data.modified().ok();
+    if !data.is_dir() {
+        return own;
+    }
+    let inside = fs::read_dir(path)
+        .ok()?
+        .flatten()
+        .filter_map(|entry| newest_change(&entry.path()));
+    inside.chain(own).max()
+}
+
+/// Has Compose make the containers that are missing or out of date, without starting them.
+fn create(ctx: &Ctx, project: &Project, wanted: &Wanted, plan: &Plan) -> Result<()> {
+    let to_start =
+        plan.services(|action| action != plan::Action::Keep && action != plan::Action::Wait);
+    check_ports(ctx, project, wanted, &to_start)?;
+    let names = plan.services(plan::Action::makes_container);
+    if names.is_empty() {
+        return Ok(());
+    }
+    let flags = [
+        "up",
+        "--no-start",
+        "--no-deps",
+        "--no-build",
+        "--pull",
+        "never",
+        "--no-color",
+    ];
+    let step = ctx.ui.step(format!("containers {}", names.join(", ")));
+    let command = project
+        .compose()
+        .args(["--progress", "plain"])
+        .args(flags)
+        .args(&names);
+    match ctx.run_step(&step, command.limit(CREATE_LIMIT)) {
+        Ok(()) => step.done(""),
+        Err(error) => {
+            step.failed();
+            return Err(error).context("create the containers");
+        }
+    }
+    Ok(())
+}
+
+/// Looks at the ports of services that do not run yet; the others hold theirs themselves.
+fn check_ports(ctx: &Ctx, project: &Project, wanted: &Wanted, starting: &[String]) -> Result<()> {
+    let containers = running::containers(ctx, project)?;
+    let is_idle = |name: &str| {
+        !containers
+            .iter()
+            .any(|c| c.service == name && c.is_running())
+    };
+    let services = wanted.services.iter();
+    let idle = services.filter(|s| starting.contains(&s.name) && is_idle(&s.name));
+    let wanted_ports: Vec<_> = idle.flat_map(|service| service.published.clone()).collect();
+    ports::check_free(ctx, &wanted_ports)
+}
+
+fn warn_of_orphans(ctx: &Ctx, plan: &Plan) {
+    if !plan.orphans.is_empty() {
+        let names = plan.orphans.join(", ");
+        ctx.ui.warn(format!(
+            "{names} belongs to this project and to no service of its Compose files; \
+             `docker rm --force {}` removes it",
+            plan.orphans.join(" ")
+        ));
+    }
+}
+
+fn print_plan(ctx: &Ctx, plan: &Plan) {
+    for step in &plan.steps {
+        println!("{:<9} {:<9} {}", step.action, step.service, step.reason);
+    }
+    for name in &plan.orphans {
+        println!("{:<9} {name:<9} no service of the Compose files", "leave");
+    }
+    ctx.ui.say("nothing was changed (--dry-run)");
+}
+
+fn print_timings(tracker: &Tracker) {
+    let cell = |time: Option<Duration>| time.map_or_else(|| "-".to_owned(), ui::seconds);
+    let rows: Vec<Vec<String>> = tracker
+        .services
+        .iter()
+        .map(|tracked| {
+            let took = tracked
+                .ready_at
+                .zip(tracked.launched_at)
+                .map(|(ready, from)| ready - from);
+            vec![
+                tracked.service.clone(),
+                cell(tracked.launched_at),
+                cell(tracked.ready_at),
+                cell(took),
+                tracked.depends_on.join(", "),
+            ]
+        })
+        .collect();
+    println!(
+        "{}",
+        ui::table(
+            &["SERVICE", "STARTED AT", "HEALTHY AT", "TOOK", "AFTER"],
+            &rows
+        )
+    );
+    println!("critical path: {}", critical_path(tracker).join(" → "));
+}
+
+/// The chain of services in which each waited for the one before it, ending with the last.
+fn critical_path(tracker: &Tracker) -> Vec<String> {
+    let ready_at = |name: &str| {
+        tracker
+            .services
+            .iter()
+            .find(|t| t.service == name)
+            .and_then(|t| t.ready_at)
+    };
+    let last = tracker
+        .services
+        .iter()
+        .max_by_key(|tracked| tracked.ready_at);
+    let mut path: Vec<String> = last.iter().map(|tracked| tracked.service.clone()).collect();
+    while let Some(tracked) = path
+        .last()
+        .and_then(|name| tracker.services.iter().find(|t| &t.service == name))
+    {
+        let Some(before) = tracked.depends_on.iter().max_by_key(|name| ready_at(name)) else {
+            break;
+        };
+        path.push(before.clone());
+    }
+    path.reverse();
+    path
+}
+
+fn say_up(ctx: &Ctx, project: &Project, what: &str, started: Instant) -> Result<()> {
+    let took = ui::seconds(started.elapsed());
+    let address = console::style(project.address()).bold().for_stderr();
+    ctx.ui.say(format!("{what} in {took}; open {address}"));
+    Ok(())
+}
+
+/// What a command on a running stack needs: its project and what is wanted.
+///
+/// # Errors
+/// The environment file or the Compose files are not in order.
+pub(crate) fn load(ctx: &Ctx, env_file: &Path) -> Result<(Project, Wanted)> {
+    let project = Project::load(ctx, env_file)?;
+    let wanted = wanted::wanted(ctx, &project)?;
+    Ok((project, wanted))
+}
+
+/// The container of a service that runs.
+///
+/// # Errors
+/// There is no such service, or it does not run.
+pub(crate) fn running_container(
+    ctx: &Ctx,
+    env_file: &Path,
+    service: &str,
+) -> Result<(Project, running::Container)> {
+    let (project, wanted) = load(ctx, env_file)?;
+    wanted.expect_service(service)?;
+    let containers = running::containers(ctx, &project)?;
+    let found = containers
+        .into_iter()
+        .find(|c| c.service == service && c.is_running());
+    let container = found.with_context(|| {
+        format!(
+            "`{service}` of `{}` does not run; `cargo xtask up` starts it",
+            project.name
+        )
+    })?;
+    Ok((project, container))
+}

@@ -1,0 +1,330 @@
+//! Environment files: parsing, checking, generating secrets. Pure, but for the generator.
+//!
+//! `.env.example` is the one description of what there is: a paragraph that begins with
+//! `# Secret` marks the variable below it as one to generate, and an empty live value of any
+//! other variable says that it may stay empty.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, bail, ensure};
+
+/// Random bytes of a secret whose paragraph names no other number.
+const DEFAULT_SECRET_BYTES: usize = 32;
+
+/// One environment file: the values by name.
+pub(crate) type Values = BTreeMap<String, String>;
+
+/// A variable as `.env.example` describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Variable {
+    pub(crate) name: String,
+    /// The local value.
+    pub(crate) value: String,
+    /// Random bytes to generate, where it is a secret.
+    pub(crate) secret_bytes: Option<usize>,
+}
+
+impl Variable {
+    fn may_be_empty(&self) -> bool {
+        self.value.is_empty() && self.secret_bytes.is_none()
+    }
+}
+
+/// Parses an environment file. `file` is its name for the messages.
+///
+/// The grammar is the part of Compose's that has one meaning only: `NAME=value` with an optional
+/// pair of quotes, `#` at the start of a line or after white space for a comment.
+///
+/// # Errors
+/// A line that is none of these, naming it by number, with what to write instead.
+pub(crate) fn parse(file: &str, text: &str) -> Result<Values> {
+    let mut values = Values::new();
+    for (number, line) in numbered_assignments(text) {
+        let Some((name, rest)) = line.split_once('=') else {
+            bail!(
+                "{file}, line {number}: expected NAME=value, found {:?}; mend the line, or put \
+                 `#` before it",
+                abridged(line)
+            );
+        };
+        let name = name.trim_end();
+        ensure!(
+            is_name(name),
+            "{file}, line {number}: {name:?} is no variable name (capital letters, digits and _)"
+        );
+        let value = parse_value(rest.trim()).map_err(|reason| {
+            // The value itself stays out of the message: it may be a secret.
+            anyhow::anyhow!("{file}, line {number}: the value of {name} {reason}")
+        })?;
+        ensure!(
+            values.insert(name.to_owned(), value).is_none(),
+            "{file}, line {number}: {name} was set already further up; delete one of the lines"
+        );
+    }
+    Ok(values)
+}
+
+/// Reads `.env.example` as the description of all variables, in order.
+///
+/// # Errors
+/// The same as [`parse`].
+pub(crate) fn describe(file: &str, text: &str) -> Result<Vec<Variable>> {
+    let values = parse(file, text)?;
+    let mut variables = Vec::new();
+    let mut paragraph = String::new();
+    for line in text.lines() {
+        match line.strip_prefix('#') {
+            Some(comment) => {
+                paragraph.push_str(comment);
+                paragraph.push('\n');
+            }
+            None if line.trim().is_empty() => paragraph.clear(),
+            None => {
+                let name = line.split('=').next().unwrap_or_default().trim().to_owned();
+                let value = values.get(&name).cloned().unwrap_or_default();
+                variables.push(Variable {
+                    secret_bytes: secret_bytes(&paragraph),
+                    name,
+                    value,
+                });
+            }
+        }
+    }
+    Ok(variables)
+}
+
+/// The text of a new environment file: the example with its secrets filled in.
+///
+/// # Errors
+/// The operating system's random generator failed.
+pub(crate) fn fill_in(example: &str, variables: &[Variable]) -> Result<String> {
+    let mut text = example.to_owned();
+    for variable in variables {
+        if let Some(bytes) = variable.secret_bytes {
+            text = set(&text, &variable.name, &random_hex(bytes)?);
+        }
+    }
+    Ok(text)
+}
+
+/// The same text with `name` set to `value`: its line is replaced where there is one, and added
+/// at the end where there is none. Comments and order stay as they are.
+pub(crate) fn set(text: &str, name: &str, value: &str) -> String {
+    let assignment = format!("{name}={value}");
+    let mut found = false;
+    let mut lines: Vec<&str> = Vec::new();
+    for line in text.lines() {
+        let is_it = line
+            .split_once('=')
+            .is_some_and(|(left, _)| left.trim() == name);
+        lines.push(if is_it { assignment.as_str() } else { line });
+        found |= is_it;
+    }
+    if !found {
+        lines.push(assignment.as_str());
+    }
+    lines.join("\n") + "\n"
+}
+
+/// What is wrong with `values`, measured against the example: a line per finding, with its fix.
+pub(crate) fn findings(file: &str, values: &Values, variables: &[Variable]) -> Vec<String> {
+    let mut findings = Vec::new();
+    for variable in variables {
+        let name = &variable.name;
+        match values.get(name) {
+            None if variable.may_be_empty() => {}
+            None => findings.push(format!("{name} is missing from {file}")),
+            Some(value) if value.is_empty() && !variable.may_be_empty() => {
+                findings.push(format!("{name} is empty in {file}"));
+            }
+            Some(value) => {
+                if let Some(bytes) = variable.secret_bytes
+                    && value.len() < bytes
+                {
+                    findings.push(format!(
+                        "{name} in {file} is too short: {} characters, {} expected",
+                        value.len(),
+                        bytes * 2
+                    ));
+                }
+            }
+        }
+    }
+    findings
+}
+
+/// `bytes` random bytes in hexadecimal, from the operating system.
+///
+/// # Errors
+/// The generator failed.
+pub(crate) fn random_hex(bytes: usize) -> Result<String> {
+    let mut buffer = vec![0; bytes];
+    getrandom::fill(&mut buffer)
+        .map_err(|error| anyhow::anyhow!("read {bytes} random bytes: {error}"))?;
+    Ok(buffer.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Lines that assign something, with their numbers from 1.
+fn numbered_assignments(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text
+        .lines()
+        .enumerate()
+        .map(|(index, line)| (index + 1, line.trim()));
+    lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+}
+
+fn is_name(name: &str) -> bool {
+    let first_is_fine = name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_');
+    first_is_fine
+        && name
+            .chars()
+            .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+}
+
+fn parse_value(raw: &str) -> Result<String, &'static str> {
+    for quote in ['\'', '"'] {
+        if let Some(rest) = raw.strip_prefix(quote) {
+            let Some((value, after)) = rest.split_once(quote) else {
+                return Err("has an opening quote and no closing one");
+            };
+            let after = after.trim();
+            if !after.is_empty() && !after.starts_with('#') {
+                return Err("goes on after its closing quote; quote the whole of it");
+            }
+            if quote == '"' && value.contains(['$', '\\']) {
+                return Err(
+                    "has `$` or `\\` in double quotes, which Compose would replace; use \
+                            single quotes",
+                );
+            }
+            return Ok(value.to_owned());
+        }
+    }
+    let value = raw
+        .split_once(" #")
+        .map_or(raw, |(value, _)| value)
+        .trim_end();
+    if value.contains(['$', '`']) {
+        return Err(
+            "has a `$` or a backtick, which Compose or a shell would replace; put it in \
+                    single quotes",
+        );
+    }
+    Ok(value.to_owned())
+}
+
+fn secret_bytes(paragraph: &str) -> Option<usize> {
+    if !paragraph.trim_start().starts_with("Secret") {
+        return None;
+    }
+    let named = paragraph
+        .split_once(" random bytes")
+        .and_then(|(before, _)| {
+            before
+                .rsplit(char::is_whitespace)
+                .next()
+                .and_then(|number| number.parse().ok())
+        });
+    Some(named.unwrap_or(DEFAULT_SECRET_BYTES))
+}
+
+/// Enough of a line to recognise it, and too little to give a secret away.
+fn abridged(line: &str) -> String {
+    let start: String = line.chars().take(12).collect();
+    if start.len() < line.len() {
+        format!("{start}…")
+    } else {
+        start
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = "\
+# A plain one.
+PORT=8080
+
+# Secret, 64 random bytes.
+KEY=
+
+# Secret. A password.
+PASSWORD=
+
+# May be empty.
+SOURCE=
+";
+
+    #[test]
+    fn quotes_and_comments_are_taken_off() {
+        let values = parse(".env", "A=1 # one\nB='x $y'\nC=\"two words\"\n\n# no\nD=\n").unwrap();
+        let expected = [("A", "1"), ("B", "x $y"), ("C", "two words"), ("D", "")];
+        assert_eq!(values, expected.map(|(k, v)| (k.into(), v.into())).into());
+    }
+
+    #[test]
+    fn a_bad_line_is_named_by_number_and_its_value_is_not_told() {
+        for (text, expected) in [
+            ("A=1\nnonsense", ".env, line 2: expected NAME=value"),
+            ("a=1", "line 1: \"a\" is no variable name"),
+            ("A='1", "line 1: the value of A has an opening quote"),
+            ("A=\"1\"2", "goes on after its closing quote"),
+            ("A=s3cr$t", "single quotes"),
+            ("A=1\nA=2", "line 2: A was set already"),
+        ] {
+            let message = parse(".env", text).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+            assert!(!message.contains("s3cr"), "{message}");
+        }
+    }
+
+    #[test]
+    fn the_example_says_which_variables_are_secret_and_how_long() {
+        let variables = describe(".env.example", EXAMPLE).unwrap();
+        let secrets: Vec<_> = variables
+            .iter()
+            .map(|v| (v.name.as_str(), v.secret_bytes))
+            .collect();
+        assert_eq!(
+            secrets,
+            [
+                ("PORT", None),
+                ("KEY", Some(64)),
+                ("PASSWORD", Some(32)),
+                ("SOURCE", None)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_filled_in_example_has_no_finding_and_no_two_secrets_alike() {
+        let variables = describe(".env.example", EXAMPLE).unwrap();
+        let text = fill_in(EXAMPLE, &variables).unwrap();
+        let values = parse(".env", &text).unwrap();
+        assert_eq!(findings(".env", &values, &variables), Vec::<String>::new());
+        assert_eq!(values["KEY"].len(), 128);
+        assert_ne!(values["KEY"][..64], values["PASSWORD"]);
+        assert!(text.contains("# A plain one.\nPORT=8080\n"));
+    }
+
+    #[test]
+    fn missing_empty_and_short_values_are_all_found_at_once() {
+        let variables = describe(".env.example", EXAMPLE).unwrap();
+        let values = parse(".env", "KEY=abc\nPASSWORD=\n").unwrap();
+        assert_eq!(
+            findings(".env", &values, &variables),
+            [
+                "PORT is missing from .env",
+                "KEY in .env is too short: 3 characters, 128 expected",
+                "PASSWORD is empty in .env",
+            ]
+        );
+    }
+
+    #[test]
+    fn setting_a_value_keeps_everything_else() {
+        assert_eq!(set("# c\nA=1\nB=2\n", "A", "3"), "# c\nA=3\nB=2\n");
+        assert_eq!(set("A=1\n", "B", "2"), "A=1\nB=2\n");
+    }
+}

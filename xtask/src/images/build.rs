@@ -1,0 +1,178 @@
+//! Builds what changed, and only that.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+
+use super::inputs::{self, Memory};
+use super::{Source, backend, distro, registry};
+use crate::ctx::Ctx;
+use crate::stack::project::Project;
+use crate::stack::wanted::Wanted;
+
+const LIMIT: Duration = Duration::from_secs(30 * 60);
+const BACKEND: &str = "backend";
+
+/// What the backend's image is made from, beside the values in its build arguments.
+const BACKEND_INPUTS: [&str; 9] = [
+    "Cargo.toml",
+    "Cargo.lock",
+    ".cargo",
+    "backend/Cargo.toml",
+    "backend/build.rs",
+    "backend/src",
+    "backend/migrations",
+    "backend/seeds",
+    "deploy/backend",
+];
+
+/// An image that this project builds.
+struct Target<'a> {
+    service: &'a str,
+    reference: &'a str,
+    inputs: String,
+}
+
+/// Brings every image up to date; with `force`, builds those that are current as well.
+/// Returns the services whose images were built.
+///
+/// # Errors
+/// A build or a pull fails; the tool's last words are in the error.
+pub(crate) fn bring_up_to_date(
+    ctx: &Ctx,
+    project: &Project,
+    wanted: &Wanted,
+    source: Source,
+    force: bool,
+) -> Result<Vec<String>> {
+    let targets = targets(ctx, project, wanted, source)?;
+    let references: Vec<&str> = targets.iter().map(|target| target.reference).collect();
+    let here = super::ids(ctx, &references)?;
+    let memory = Memory::read(ctx);
+    let is_stale = |target: &Target| {
+        let id = here.get(target.reference).map(String::as_str);
+        force || !memory.is_current(target.reference, &target.inputs, id)
+    };
+    let stale: Vec<&Target> = targets.iter().filter(|target| is_stale(target)).collect();
+    if source == Source::Registry && (force || !stale.is_empty() || lacks_base(ctx, wanted)?) {
+        registry::provide(ctx, project)?;
+    }
+    if stale.is_empty() {
+        return Ok(Vec::new());
+    }
+    crate::host::disk::check(ctx.root())?;
+    match source {
+        Source::Registry => compose_build(ctx, project, &stale)?,
+        Source::Distro => build_without_registry(ctx, project, &stale)?,
+    }
+    remember(ctx, &stale)?;
+    Ok(stale
+        .iter()
+        .map(|target| target.service.to_owned())
+        .collect())
+}
+
+/// Whether an image that is not built here is missing.
+fn lacks_base(ctx: &Ctx, wanted: &Wanted) -> Result<bool> {
+    let references: Vec<&str> = wanted.services.iter().map(|s| s.image.as_str()).collect();
+    Ok(super::ids(ctx, &references)?.len() < references.len())
+}
+
+fn targets<'a>(
+    ctx: &Ctx,
+    project: &Project,
+    wanted: &'a Wanted,
+    source: Source,
+) -> Result<Vec<Target<'a>>> {
+    let mut targets = Vec::new();
+    for service in &wanted.services {
+        let inputs = match (service.name.as_str(), source) {
+            (BACKEND, Source::Registry) => {
+                let rust = project.value("RUST_IMAGE");
+                inputs::digest(ctx.root(), &BACKEND_INPUTS, &["registry", rust])?
+            }
+            (BACKEND, Source::Distro) => inputs::digest(ctx.root(), &BACKEND_INPUTS, &["distro"])?,
+            (name, Source::Distro) => {
+                let folder = format!("deploy/distro/{name}");
+                inputs::digest(ctx.root(), &[&folder], &[project.value("DISTRO_MIRROR")])?
+            }
+            (_, Source::Registry) => continue,
+        };
+        targets.push(Target {
+            service: &service.name,
+            reference: &service.image,
+            inputs,
+        });
+    }
+    Ok(targets)
+}
+
+/// The compiler keeps the processor busy and the other images the network: both at once.
+fn build_without_registry(ctx: &Ctx, project: &Project, stale: &[&Target]) -> Result<()> {
+    let (backend, others): (Vec<&Target>, Vec<&Target>) =
+        stale.iter().partition(|target| target.service == BACKEND);
+    if !others.is_empty() {
+        // Asks for consent where it must, so it comes before the threads.
+        distro::provide_tools(ctx)?;
+    }
+    thread::scope(|scope| {
+        let others = scope.spawn(|| {
+            if others.is_empty() {
+                return Ok(());
+            }
+            distro::provide_base(ctx, project)?;
+            compose_build(ctx, project, &others)
+        });
+        let compile = || {
+            backend::compile(ctx)?;
+            compose_build(ctx, project, &backend)
+        };
+        let compiled = if backend.is_empty() {
+            Ok(())
+        } else {
+            compile()
+        };
+        let others = others
+            .join()
+            .unwrap_or_else(|_| Err(anyhow!("a thread of xtask panicked")));
+        compiled.and(others)
+    })
+}
+
+fn compose_build(ctx: &Ctx, project: &Project, targets: &[&Target]) -> Result<()> {
+    let names: Vec<&str> = targets.iter().map(|target| target.service).collect();
+    let label = match names.as_slice() {
+        [one] => format!("image {one}"),
+        many => format!("images {}", many.join(", ")),
+    };
+    let step = ctx.ui.step(&label).announce();
+    // Colours and cursor movements have no place in a note or an error.
+    let command = project
+        .compose()
+        .args(["--progress", "plain", "build"])
+        .args(&names)
+        .limit(LIMIT);
+    match ctx.run_step(&step, command) {
+        Ok(()) => step.done(""),
+        Err(error) => {
+            step.failed();
+            return Err(error).with_context(|| format!("build the {label}"));
+        }
+    }
+    Ok(())
+}
+
+fn remember(ctx: &Ctx, built: &[&Target]) -> Result<()> {
+    if ctx.is_dry_run() {
+        return Ok(());
+    }
+    let references: Vec<&str> = built.iter().map(|target| target.reference).collect();
+    let ids = super::ids(ctx, &references)?;
+    for target in built {
+        if let Some(id) = ids.get(target.reference) {
+            Memory::remember(ctx, target.reference, target.inputs.clone(), id.clone())?;
+        }
+    }
+    Ok(())
+}

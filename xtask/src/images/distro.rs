@@ -1,0 +1,183 @@
+//! The base images without a registry: a small root of Debian, made with mmdebstrap from the
+//! archive that this host's own apt uses. deploy/distro builds the services on it.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::ctx::{Ctx, Invocation};
+use crate::host::packages::{self, Archive};
+use crate::stack::project::Project;
+
+/// The root on which the service images stand.
+pub(crate) const BASE_IMAGE: &str = "localhost/distro/debian:12";
+/// The release with PostgreSQL 15 and Redis 7.0.
+const CODENAME: &str = "bookworm";
+const LIMIT: Duration = Duration::from_secs(10 * 60);
+
+/// Whether this host can build the images at all.
+///
+/// # Errors
+/// It is no Debian or Ubuntu, on which mmdebstrap is to be had.
+pub(crate) fn check_possible(ctx: &Ctx) -> Result<()> {
+    ensure!(
+        packages::Distribution::here().has_apt() || ctx.find("mmdebstrap").is_some(),
+        "building images from packages needs mmdebstrap, which Debian and Ubuntu have; on this \
+         system, name images in a registry that can be reached (NGINX_IMAGE and so on in .env)"
+    );
+    Ok(())
+}
+
+/// Installs what the base root is made with, if it is not here.
+///
+/// # Errors
+/// No consent, or apt fails.
+pub(crate) fn provide_tools(ctx: &Ctx) -> Result<()> {
+    let programs = [("mmdebstrap", "mmdebstrap")];
+    packages::ensure_programs(ctx, &programs, "make base images without a registry")
+}
+
+/// Makes the base root, unless it is here.
+///
+/// # Errors
+/// The archive cannot be reached, or mmdebstrap fails for another reason.
+pub(crate) fn provide_base(ctx: &Ctx, project: &Project) -> Result<()> {
+    if super::ids(ctx, &[BASE_IMAGE])?.contains_key(BASE_IMAGE) {
+        return Ok(());
+    }
+    let sources = sources(project.value("DISTRO_MIRROR"), &packages::archives(ctx)?)?;
+    let step = ctx.ui.step("base root of Debian 12").announce();
+    fs::create_dir_all(ctx.state_dir()).context("make target/xtask")?;
+    let folder = tempfile::tempdir_in(ctx.state_dir()).context("make a temporary folder")?;
+    let tar = folder.path().join("root.tar");
+    let made = ctx
+        .run_step(&step, mmdebstrap(&tar.to_string_lossy(), &sources))
+        .and_then(|()| ctx.run_step(&step, import(&tar.to_string_lossy())));
+    match made {
+        Ok(()) => step.done(""),
+        Err(error) => {
+            step.failed();
+            return Err(error).context("make the base root of Debian 12");
+        }
+    }
+    Ok(())
+}
+
+/// Lines of sources.list(5) for the release, its updates and its security fixes, from the
+/// archives that the host uses or from the mirror that the person named.
+fn sources(mirror: &str, archives: &[Archive]) -> Result<Vec<String>> {
+    let line = |uri: &str, suite: &str| format!("deb {uri} {suite} main");
+    if !mirror.is_empty() {
+        return Ok(vec![
+            line(mirror, CODENAME),
+            line(mirror, &format!("{CODENAME}-updates")),
+        ]);
+    }
+    let suites = [String::new(), "-updates".to_owned(), "-security".to_owned()];
+    let found: Vec<String> = suites
+        .iter()
+        .filter_map(|suffix| {
+            let suite = format!("{CODENAME}{suffix}");
+            packages::mirror_of(archives, &suite).map(|uri| line(&uri, &suite))
+        })
+        .collect();
+    if found
+        .iter()
+        .any(|line| line.ends_with(&format!("{CODENAME} main")))
+    {
+        return Ok(found);
+    }
+    // A newer Debian: its archive has the older release too.
+    let any_debian = archives
+        .iter()
+        .find(|archive| archive.uri.ends_with("/debian"));
+    let uri = any_debian
+        .map(|archive| archive.uri.as_str())
+        .with_context(|| {
+            "this host's apt uses no Debian archive; set DISTRO_MIRROR in .env to one, such as \
+         http://mirror.example.com/debian"
+        })?;
+    Ok(vec![
+        line(uri, CODENAME),
+        line(uri, &format!("{CODENAME}-updates")),
+    ])
+}
+
+fn mmdebstrap(tar: &str, sources: &[String]) -> Invocation {
+    let options = [
+        "--variant=apt",
+        "--format=tar",
+        // Nobody reads manuals in a container.
+        "--dpkgopt=path-exclude=/usr/share/doc/*",
+        "--dpkgopt=path-exclude=/usr/share/man/*",
+        "--dpkgopt=path-exclude=/usr/share/info/*",
+        "--dpkgopt=path-exclude=/usr/share/locale/*",
+        CODENAME,
+        tar,
+    ];
+    Invocation::new("mmdebstrap")
+        .args(options)
+        .args(sources)
+        .env("SOURCE_DATE_EPOCH", "0")
+        .limit(LIMIT)
+}
+
+fn import(tar: &str) -> Invocation {
+    let changes = [
+        "--change",
+        "ENV LANG=C.UTF-8",
+        "--change",
+        "CMD [\"/bin/sh\"]",
+    ];
+    Invocation::new("docker")
+        .arg("import")
+        .args(changes)
+        .args([tar, BASE_IMAGE])
+        .limit(LIMIT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn archive(uri: &str, codename: &str) -> Archive {
+        Archive {
+            uri: uri.into(),
+            codename: codename.into(),
+        }
+    }
+
+    #[test]
+    fn the_hosts_own_archives_are_used() {
+        let archives = [
+            archive("http://m/debian", "bookworm"),
+            archive("http://m/debian", "bookworm-updates"),
+            archive("http://m/debian-security", "bookworm-security"),
+            archive("http://m/debian", "trixie"),
+        ];
+        assert_eq!(
+            sources("", &archives).unwrap(),
+            [
+                "deb http://m/debian bookworm main",
+                "deb http://m/debian bookworm-updates main",
+                "deb http://m/debian-security bookworm-security main",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_newer_debian_has_the_older_release_in_its_archive() {
+        let found = sources("", &[archive("http://m/debian", "trixie")]).unwrap();
+        assert_eq!(found[0], "deb http://m/debian bookworm main");
+    }
+
+    #[test]
+    fn a_host_without_a_debian_archive_needs_a_mirror_by_name() {
+        let ubuntu = [archive("http://m/ubuntu", "noble")];
+        let error = sources("", &ubuntu).unwrap_err().to_string();
+        assert!(error.contains("DISTRO_MIRROR"), "{error}");
+        let found = sources("http://x/debian", &ubuntu).unwrap();
+        assert_eq!(found[0], "deb http://x/debian bookworm main");
+    }
+}

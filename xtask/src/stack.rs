@@ -1,0 +1,12 @@
+//! What a stack is: which files describe it, what is wanted, what is there, the plan between
+//! the two, and the wait until it is carried out. Mostly pure; arrows point down to `ctx` only.
+
+pub(crate) mod lock;
+pub(crate) mod plan;
+pub(crate) mod ports;
+pub(crate) mod project;
+pub(crate) mod readiness;
+pub(crate) mod report;
+pub(crate) mod running;
+pub(crate) mod trial;
+pub(crate) mod wanted;

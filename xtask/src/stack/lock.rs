@@ -1,0 +1,126 @@
+//! One change at a time: the lock on a stack, and the word on who holds it.
+//!
+//! The operating system's file lock ends with its holder, however that ends, so there is no stale
+//! lock to break. The file's text only serves the message.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::ctx::Ctx;
+use crate::stack::project::Project;
+
+/// How long a second command waits for the first; a cold build of everything fits in.
+const WAIT_LIMIT: Duration = Duration::from_secs(15 * 60);
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Held for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Holder {
+    pid: u32,
+    command: String,
+    /// Unix time in seconds.
+    since: u64,
+}
+
+/// Takes the lock of a stack, waiting for another command to end if there is one.
+///
+/// The file lies outside `target/`, in a folder of this user's, by the project's name: two clones
+/// that drive the same project meet here, and `cargo clean` does not take it away.
+///
+/// # Errors
+/// The wait was interrupted or took longer than fifteen minutes; the message names the holder.
+pub(crate) fn acquire(ctx: &Ctx, project: &Project, command: &str) -> Result<Lock> {
+    let path = lock_path(project)?;
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .with_context(|| format!("open the lock {}", path.display()))?;
+    let deadline = Instant::now() + WAIT_LIMIT;
+    let mut step = None;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) => {
+                let holder = describe_holder(&mut file);
+                let label = format!("waiting for {holder}");
+                step.get_or_insert_with(|| ctx.ui.step(label).announce());
+                if Instant::now() > deadline {
+                    bail!(
+                        "{holder} still works on `{}`; end it, or try again later",
+                        project.name
+                    );
+                }
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("lock {}", path.display()));
+            }
+        }
+        ctx.check_interrupted()?;
+        std::thread::sleep(PAUSE);
+    }
+    if let Some(step) = step {
+        step.vanish();
+    }
+    write_holder(&mut file, command).with_context(|| format!("write {}", path.display()))?;
+    Ok(Lock { _file: file })
+}
+
+fn lock_path(project: &Project) -> Result<PathBuf> {
+    let user = rustix::process::getuid().as_raw();
+    let folder = std::env::temp_dir().join(format!("xtask-locks-{user}"));
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder)
+        .with_context(|| format!("make the folder for locks {}", folder.display()))?;
+    Ok(folder.join(format!("{}.lock", project.name)))
+}
+
+fn describe_holder(file: &mut File) -> String {
+    let mut text = String::new();
+    let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
+    match (read, serde_json::from_str::<Holder>(&text)) {
+        (Ok(_), Ok(holder)) => {
+            let age = Duration::from_secs(now().saturating_sub(holder.since));
+            let age = crate::ui::seconds(age);
+            format!(
+                "`cargo xtask {}` (process {}, for {age})",
+                holder.command, holder.pid
+            )
+        }
+        // It was locked and not written yet.
+        _ => "another cargo xtask".to_owned(),
+    }
+}
+
+fn write_holder(file: &mut File, command: &str) -> Result<()> {
+    let holder = Holder {
+        pid: std::process::id(),
+        command: command.to_owned(),
+        since: now(),
+    };
+    file.set_len(0)?;
+    file.rewind()?;
+    file.write_all(serde_json::to_string(&holder)?.as_bytes())?;
+    Ok(())
+}
+
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |age| age.as_secs())
+}

@@ -1,0 +1,253 @@
+//! The plan: what is wanted minus what is there. Pure: `up` carries it out, its dry run prints
+//! it, and `status` shows the same findings.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::time::SystemTime;
+
+use crate::stack::running::{Container, Health};
+use crate::stack::wanted::{Service, Wanted};
+
+/// What is to be done about one service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// It runs, is healthy, and is what is wanted.
+    Keep,
+    /// It runs and only has to get healthy.
+    Wait,
+    /// It is what is wanted, and stopped.
+    Start,
+    /// It is what is wanted, and has to start anew: it is unhealthy, or read its files too long ago.
+    Restart,
+    /// It is not there.
+    Create,
+    /// It was made from another configuration or image.
+    Recreate,
+}
+
+impl Action {
+    /// Whether Compose has to make a container.
+    pub(crate) fn makes_container(self) -> bool {
+        matches!(self, Action::Create | Action::Recreate)
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Action::Keep => "keep",
+            Action::Wait => "wait for",
+            Action::Start => "start",
+            Action::Restart => "restart",
+            Action::Create => "create",
+            Action::Recreate => "recreate",
+        })
+    }
+}
+
+/// One line of the plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    pub(crate) service: String,
+    pub(crate) action: Action,
+    /// Why, in a few words.
+    pub(crate) reason: String,
+}
+
+/// What `up` will do, in the order in which it starts services.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) steps: Vec<Step>,
+    /// Containers of this project whose service is no longer described.
+    pub(crate) orphans: Vec<String>,
+}
+
+impl Plan {
+    /// Whether there is nothing to do.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.steps.iter().all(|step| step.action == Action::Keep)
+    }
+
+    /// The services for which `test` holds.
+    pub(crate) fn services(&self, test: impl Fn(Action) -> bool) -> Vec<String> {
+        let steps = self.steps.iter().filter(|step| test(step.action));
+        steps.map(|step| step.service.clone()).collect()
+    }
+}
+
+/// What the outside says of a service, beside its container.
+pub(crate) struct Surroundings<'a> {
+    /// Id of the image that each service's reference means now; none where it is not here.
+    pub(crate) image_ids: &'a BTreeMap<String, String>,
+    /// When a file was last changed.
+    pub(crate) changed_at: &'a dyn Fn(&Path) -> Option<SystemTime>,
+}
+
+/// Compares what is wanted with what is there.
+pub(crate) fn plan(wanted: &Wanted, containers: &[Container], around: &Surroundings) -> Plan {
+    let step = |service: &Service| {
+        let container = containers
+            .iter()
+            .find(|container| container.service == service.name);
+        let (action, reason) = judge(service, container, around);
+        Step {
+            service: service.name.clone(),
+            action,
+            reason,
+        }
+    };
+    let is_orphan = |container: &&Container| wanted.service(&container.service).is_none();
+    let orphans = containers
+        .iter()
+        .filter(is_orphan)
+        .map(|container| container.name.clone());
+    Plan {
+        steps: wanted.services.iter().map(step).collect(),
+        orphans: orphans.collect(),
+    }
+}
+
+fn judge(
+    service: &Service,
+    container: Option<&Container>,
+    around: &Surroundings,
+) -> (Action, String) {
+    let Some(container) = container else {
+        return (Action::Create, "there is no container".to_owned());
+    };
+    if container.hash != service.hash {
+        return (Action::Recreate, "its configuration changed".to_owned());
+    }
+    match around.image_ids.get(&service.name) {
+        Some(id) if *id != container.image_id => {
+            return (
+                Action::Recreate,
+                format!("the image {} is a new one", service.image),
+            );
+        }
+        _ => {}
+    }
+    match container.status.as_str() {
+        "running" => judge_running(service, container, around),
+        "created" => (Action::Start, "it was created and never started".to_owned()),
+        "exited" => (
+            Action::Start,
+            format!("it stopped with exit code {}", container.exit_code),
+        ),
+        "restarting" => (
+            Action::Restart,
+            format!("it keeps ending with exit code {}", container.exit_code),
+        ),
+        // Paused, dead or being removed: a new container is the one sure way out, and the data
+        // lies in volumes.
+        status => (Action::Recreate, format!("it is {status}")),
+    }
+}
+
+fn judge_running(
+    service: &Service,
+    container: &Container,
+    around: &Surroundings,
+) -> (Action, String) {
+    let is_newer = |path: &&std::path::PathBuf| {
+        let changed = (around.changed_at)(path);
+        matches!((changed, container.started_at), (Some(changed), Some(started)) if changed > started)
+    };
+    if let Some(path) = service.restart_on_change.iter().find(is_newer) {
+        return (
+            Action::Restart,
+            format!("{} changed since it started", path.display()),
+        );
+    }
+    match container.health {
+        Health::Healthy | Health::None => (Action::Keep, "running and current".to_owned()),
+        Health::Starting => (Action::Wait, "it is starting".to_owned()),
+        Health::Unhealthy => (Action::Restart, "it is unhealthy".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn service() -> Service {
+        Service {
+            name: "backend".into(),
+            image: "backend:1".into(),
+            hash: "h1".into(),
+            restart_on_change: vec![PathBuf::from("a.conf")],
+            ..Service::default()
+        }
+    }
+
+    fn container() -> Container {
+        Container {
+            id: "c1".into(),
+            name: "p-backend-1".into(),
+            service: "backend".into(),
+            status: "running".into(),
+            health: Health::Healthy,
+            last_probe: None,
+            exit_code: 0,
+            out_of_memory: false,
+            error: String::new(),
+            restarts: 0,
+            started_at: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1000)),
+            hash: "h1".into(),
+            image_id: "i1".into(),
+            image: "backend:1".into(),
+            ports: Vec::new(),
+        }
+    }
+
+    /// The action for a service and a container that differ from the current ones as `change` says.
+    fn action(change: impl Fn(&mut Service, &mut Container)) -> Action {
+        let (mut service, mut container) = (service(), container());
+        change(&mut service, &mut container);
+        let wanted = Wanted {
+            services: vec![service],
+            ..Wanted::default()
+        };
+        let around = Surroundings {
+            image_ids: &BTreeMap::from([("backend".into(), "i1".into())]),
+            changed_at: &|_| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(500)),
+        };
+        plan(&wanted, &[container], &around).steps[0].action
+    }
+
+    #[test]
+    fn each_difference_has_its_action() {
+        assert_eq!(action(|_, _| {}), Action::Keep);
+        assert_eq!(action(|_, c| c.health = Health::None), Action::Keep);
+        assert_eq!(action(|_, c| c.health = Health::Starting), Action::Wait);
+        assert_eq!(action(|_, c| c.health = Health::Unhealthy), Action::Restart);
+        assert_eq!(action(|_, c| c.status = "exited".into()), Action::Start);
+        assert_eq!(action(|_, c| c.status = "created".into()), Action::Start);
+        assert_eq!(
+            action(|_, c| c.status = "restarting".into()),
+            Action::Restart
+        );
+        assert_eq!(action(|_, c| c.status = "paused".into()), Action::Recreate);
+        assert_eq!(action(|_, c| c.status = "dead".into()), Action::Recreate);
+        assert_eq!(action(|s, _| s.hash = "h2".into()), Action::Recreate);
+        assert_eq!(action(|_, c| c.image_id = "i0".into()), Action::Recreate);
+        let early = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(100));
+        assert_eq!(action(move |_, c| c.started_at = early), Action::Restart);
+        assert_eq!(action(|_, c| c.service = "other".into()), Action::Create);
+    }
+
+    #[test]
+    fn a_container_without_a_service_is_an_orphan() {
+        let around = Surroundings {
+            image_ids: &BTreeMap::new(),
+            changed_at: &|_| None,
+        };
+        let plan = plan(&Wanted::default(), &[container()], &around);
+        assert_eq!(plan.orphans, ["p-backend-1"]);
+        assert!(plan.is_empty());
+    }
+}

@@ -1,0 +1,236 @@
+//! Which project: its environment file, its name and its Compose files.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::ctx::{Ctx, Invocation};
+use crate::env::{self, Values, Variable};
+use crate::images::Source;
+
+/// The environment file of a laptop, in the project's root.
+pub(crate) const LOCAL_ENV: &str = ".env";
+const EXAMPLE: &str = ".env.example";
+
+/// One stack: two of them differ by their environment files and share nothing else.
+#[derive(Clone, Debug)]
+pub(crate) struct Project {
+    /// The prefix of containers, networks and volumes.
+    pub(crate) name: String,
+    /// The environment file, absolute.
+    pub(crate) env_file: PathBuf,
+    /// Compose files relative to the root, in order.
+    pub(crate) compose_files: Vec<String>,
+    /// Effective values: the process environment wins over the file, as it does in Compose.
+    pub(crate) values: Values,
+    root: PathBuf,
+}
+
+impl Project {
+    /// Reads and checks the environment file.
+    ///
+    /// # Errors
+    /// No file, a line that cannot be parsed, or variables missing or empty: all are named.
+    pub(crate) fn load(ctx: &Ctx, env_file: &Path) -> Result<Project> {
+        let shown = shown(ctx, env_file);
+        let text = fs::read_to_string(env_file).with_context(|| {
+            format!("read {shown}; `cargo xtask up` or `cargo xtask env init` writes it")
+        })?;
+        let mut values = env::parse(&shown, &text)?;
+        let variables = variables(ctx)?;
+        for variable in &variables {
+            if let Ok(value) = std::env::var(&variable.name) {
+                values.insert(variable.name.clone(), value);
+            }
+        }
+        let findings = env::findings(&shown, &values, &variables);
+        ensure!(
+            findings.is_empty(),
+            "the environment is not complete:\n  {}\n`cargo xtask env init` adds missing lines \
+             and generates missing secrets; {EXAMPLE} explains each variable",
+            findings.join("\n  ")
+        );
+        Project::from_values(ctx, env_file, values)
+    }
+
+    fn from_values(ctx: &Ctx, env_file: &Path, values: Values) -> Result<Project> {
+        let value = |name: &str| values.get(name).cloned().unwrap_or_default();
+        let name = value("COMPOSE_PROJECT_NAME");
+        let is_fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
+        ensure!(
+            name.chars().all(is_fine) && name.starts_with(|c: char| c.is_ascii_alphanumeric()),
+            "COMPOSE_PROJECT_NAME is {name:?}; Docker takes lower-case letters, digits, - and _ \
+             only, beginning with a letter or digit"
+        );
+        let compose_files: Vec<String> = value("COMPOSE_FILE")
+            .split(':')
+            .map(str::to_owned)
+            .collect();
+        for file in &compose_files {
+            ensure!(
+                ctx.root().join(file).is_file(),
+                "COMPOSE_FILE names {file:?}, and there is no such file in the project's root"
+            );
+        }
+        for port in ["HTTP_PORT", "PG_PORT", "REDIS_PORT"] {
+            let text = value(port);
+            ensure!(
+                text.parse::<u16>().is_ok_and(|number| number > 0),
+                "{port} is {text:?}; a port is a number from 1 to 65535"
+            );
+        }
+        let root = ctx.root().to_owned();
+        Ok(Project {
+            name,
+            env_file: env_file.to_owned(),
+            compose_files,
+            values,
+            root,
+        })
+    }
+
+    /// The value of a variable, empty where it is not set.
+    pub(crate) fn value(&self, name: &str) -> &str {
+        self.values.get(name).map_or("", String::as_str)
+    }
+
+    /// Where the images come from, once that is decided.
+    ///
+    /// # Errors
+    /// `IMAGE_SOURCE` is neither empty nor one of its two values.
+    pub(crate) fn image_source(&self) -> Result<Option<Source>> {
+        match self.value("IMAGE_SOURCE") {
+            "" => Ok(None),
+            text => Source::parse(text).map(Some),
+        }
+    }
+
+    /// `docker compose` with this project's files and values, ready for its verb.
+    pub(crate) fn compose(&self) -> Invocation {
+        self.compose_with(&self.compose_files)
+    }
+
+    /// The same with other Compose files.
+    pub(crate) fn compose_with(&self, files: &[String]) -> Invocation {
+        let mut invocation = Invocation::new("docker").args(["compose", "--env-file"]);
+        invocation = invocation.args([&self.env_file]);
+        for file in files {
+            invocation = invocation.args(["--file", file]);
+        }
+        // What this process read is what Compose is to see, whatever else stands in its
+        // environment: COMPOSE_PROFILES and the like are the person's, the names below ours.
+        invocation
+            .env("COMPOSE_PROJECT_NAME", &self.name)
+            .env_remove("COMPOSE_FILE")
+            .dir(&self.root)
+    }
+
+    /// The folder for what xtask remembers of this stack.
+    pub(crate) fn state_dir(&self, ctx: &Ctx) -> PathBuf {
+        ctx.state_dir().join(&self.name)
+    }
+
+    /// The address to open in a browser.
+    pub(crate) fn address(&self) -> String {
+        format!("http://127.0.0.1:{}", self.value("HTTP_PORT"))
+    }
+
+    /// Whether this is a production stack, which refuses what is for laptops only.
+    pub(crate) fn is_production(&self) -> bool {
+        self.value("APP_ENV") == "production"
+    }
+
+    /// Writes variables into the environment file, and takes them over.
+    ///
+    /// # Errors
+    /// The file cannot be read or replaced.
+    pub(crate) fn remember(&mut self, ctx: &Ctx, settings: &[(&str, &str)]) -> Result<()> {
+        let mut text = fs::read_to_string(&self.env_file)
+            .with_context(|| format!("read {}", shown(ctx, &self.env_file)))?;
+        for (name, value) in settings {
+            text = env::set(&text, name, value);
+            self.values.insert((*name).to_owned(), (*value).to_owned());
+        }
+        self.compose_files = self
+            .value("COMPOSE_FILE")
+            .split(':')
+            .map(str::to_owned)
+            .collect();
+        write_private(ctx, &self.env_file, &text)
+    }
+}
+
+/// The variables that `.env.example` describes.
+///
+/// # Errors
+/// The file is not there or cannot be parsed.
+pub(crate) fn variables(ctx: &Ctx) -> Result<Vec<Variable>> {
+    env::describe(EXAMPLE, &example(ctx)?)
+}
+
+/// The text of `.env.example`.
+///
+/// # Errors
+/// The file cannot be read.
+pub(crate) fn example(ctx: &Ctx) -> Result<String> {
+    fs::read_to_string(ctx.root().join(EXAMPLE))
+        .with_context(|| format!("read {EXAMPLE}, which describes every variable; restore it"))
+}
+
+/// Writes an environment file that is there whole or not at all, readable by its owner only.
+///
+/// # Errors
+/// The folder or the disk does not take it.
+pub(crate) fn write_private(ctx: &Ctx, path: &Path, text: &str) -> Result<()> {
+    let name = shown(ctx, path);
+    if ctx.is_dry_run() {
+        ctx.ui.say(format!("  would write: {name}"));
+        return Ok(());
+    }
+    let Some(folder) = path.parent() else {
+        bail!("write {name}: it has no folder")
+    };
+    let write = || -> std::io::Result<()> {
+        fs::create_dir_all(folder)?;
+        // tempfile makes it with mode 0600.
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(text.as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().with_context(|| format!("write {name}"))
+}
+
+/// Makes an environment file private, if it is not, and says so.
+///
+/// # Errors
+/// The mode cannot be read or changed.
+pub(crate) fn keep_private(ctx: &Ctx, path: &Path) -> Result<()> {
+    let name = shown(ctx, path);
+    let mode = fs::metadata(path)
+        .with_context(|| format!("look at {name}"))?
+        .permissions()
+        .mode();
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+        .with_context(|| format!("take {name}'s secrets from other users: chmod 600 {name}"))?;
+    ctx.ui.warn(format!(
+        "{name} was readable by other users (mode {:o}); it is 0600 now",
+        mode & 0o777
+    ));
+    Ok(())
+}
+
+/// A path as the person knows it: relative to the root where it lies below.
+pub(crate) fn shown(ctx: &Ctx, path: &Path) -> String {
+    path.strip_prefix(ctx.root())
+        .unwrap_or(path)
+        .display()
+        .to_string()
+}

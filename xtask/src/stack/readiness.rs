@@ -1,0 +1,582 @@
+//! Carries a plan out and waits until every service is ready, driven by the engine's events:
+//! a service starts in the moment in which the last one that it depends on gets healthy.
+//!
+//! Compose's `--wait` is not used: it looks every half second, and cannot say why something is
+//! not ready. What is decided here is pure ([`Tracker`]); threads only start containers and read.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use serde_json::Value;
+
+use crate::ctx::{Ctx, Follow, Invocation};
+use crate::stack::plan::{Action, Plan};
+use crate::stack::project::Project;
+use crate::stack::running::{self, Container, Health, parse_health};
+use crate::stack::wanted::Wanted;
+
+/// A container that ended this often while we wait will not get well by waiting.
+const DEATHS_UNTIL_HOPELESS: u32 = 3;
+/// How often the events are checked against the truth: the stream can break with the engine.
+const RESYNC: Duration = Duration::from_secs(2);
+/// How long one `docker start` may take; it returns when the process runs, not when it is ready.
+const START_LIMIT: Duration = Duration::from_secs(120);
+
+/// Where a service stands while we wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Its dependencies are not healthy yet; then this is done.
+    Blocked(Action),
+    /// `docker start` or `docker restart` runs.
+    Launching,
+    /// It runs and its health check has not succeeded yet.
+    Starting,
+    Ready,
+    /// Waiting longer is pointless; the reason.
+    Failed(String),
+}
+
+/// Something that happened to a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    Launched(Result<(), String>),
+    Died(i64),
+    Health(Health),
+    /// The truth, as read from the engine.
+    Seen {
+        running: bool,
+        health: Health,
+    },
+}
+
+/// One service's way to readiness, in time since the beginning.
+#[derive(Clone, Debug)]
+pub(crate) struct Tracked {
+    pub(crate) service: String,
+    pub(crate) depends_on: Vec<String>,
+    pub(crate) phase: Phase,
+    deaths: u32,
+    pub(crate) launched_at: Option<Duration>,
+    pub(crate) ready_at: Option<Duration>,
+}
+
+/// The state of the wait. Pure: events go in, containers to start come out.
+#[derive(Clone, Debug)]
+pub(crate) struct Tracker {
+    pub(crate) services: Vec<Tracked>,
+}
+
+impl Tracker {
+    pub(crate) fn new(wanted: &Wanted, plan: &Plan) -> Tracker {
+        let track = |step: &crate::stack::plan::Step| {
+            let phase = match step.action {
+                Action::Keep => Phase::Ready,
+                Action::Wait => Phase::Starting,
+                action => Phase::Blocked(action),
+            };
+            Tracked {
+                service: step.service.clone(),
+                depends_on: wanted
+                    .service(&step.service)
+                    .map_or_else(Vec::new, |s| s.depends_on.clone()),
+                ready_at: (phase == Phase::Ready).then_some(Duration::ZERO),
+                phase,
+                deaths: 0,
+                launched_at: None,
+            }
+        };
+        Tracker {
+            services: plan.steps.iter().map(track).collect(),
+        }
+    }
+
+    /// The services that may start now, with what is to be done; they count as launching.
+    pub(crate) fn take_startable(&mut self, now: Duration) -> Vec<(String, Action)> {
+        let is_ready = |name: &String, all: &[Tracked]| {
+            all.iter()
+                .any(|other| &other.service == name && other.phase == Phase::Ready)
+        };
+        let mut startable = Vec::new();
+        for index in 0..self.services.len() {
+            let tracked = &self.services[index];
+            let Phase::Blocked(action) = tracked.phase else {
+                continue;
+            };
+            if tracked
+                .depends_on
+                .iter()
+                .all(|name| is_ready(name, &self.services))
+            {
+                startable.push((tracked.service.clone(), action));
+                self.services[index].phase = Phase::Launching;
+                self.services[index].launched_at = Some(now);
+            }
+        }
+        startable
+    }
+
+    /// Takes note of what happened.
+    pub(crate) fn apply(&mut self, service: &str, event: Event, now: Duration) {
+        let Some(tracked) = self.services.iter_mut().find(|t| t.service == service) else {
+            return;
+        };
+        match (event, &tracked.phase) {
+            (_, Phase::Failed(_) | Phase::Blocked(_)) => {}
+            (Event::Launched(Err(reason)), _) => tracked.phase = Phase::Failed(reason),
+            (Event::Launched(Ok(())), Phase::Launching) => tracked.phase = Phase::Starting,
+            (Event::Launched(Ok(())), _) => {}
+            // A restart ends the old process: that is no failure.
+            (Event::Died(_), Phase::Launching) => {}
+            (Event::Died(code), _) => tracked.died(code),
+            (Event::Health(Health::Healthy), _) => tracked.ready(now),
+            (Event::Health(Health::Unhealthy), Phase::Starting) => {
+                tracked.phase = Phase::Failed("its health check gave up".to_owned());
+            }
+            (Event::Health(_), _) => {}
+            (Event::Seen { running, health }, Phase::Starting) => match health {
+                _ if !running => {}
+                Health::Healthy | Health::None => tracked.ready(now),
+                Health::Unhealthy => {
+                    tracked.phase = Phase::Failed("its health check gave up".to_owned());
+                }
+                Health::Starting => {}
+            },
+            (Event::Seen { .. }, _) => {}
+        }
+    }
+
+    /// Every service is ready.
+    pub(crate) fn is_done(&self) -> bool {
+        self.services
+            .iter()
+            .all(|tracked| tracked.phase == Phase::Ready)
+    }
+
+    /// Some service cannot get ready any more.
+    pub(crate) fn is_hopeless(&self) -> bool {
+        self.services
+            .iter()
+            .any(|tracked| matches!(tracked.phase, Phase::Failed(_)))
+    }
+
+    /// The services that are not ready, with the dependencies that each still waits for.
+    pub(crate) fn not_ready(&self) -> Vec<(&Tracked, Vec<String>)> {
+        let is_ready = |name: &&String| {
+            !self
+                .services
+                .iter()
+                .any(|t| &&t.service == name && t.phase == Phase::Ready)
+        };
+        let open = self
+            .services
+            .iter()
+            .filter(|tracked| tracked.phase != Phase::Ready);
+        open.map(|tracked| {
+            (
+                tracked,
+                tracked
+                    .depends_on
+                    .iter()
+                    .filter(is_ready)
+                    .cloned()
+                    .collect(),
+            )
+        })
+        .collect()
+    }
+}
+
+impl Tracked {
+    fn died(&mut self, code: i64) {
+        self.deaths += 1;
+        self.ready_at = None;
+        self.phase = if self.deaths >= DEATHS_UNTIL_HOPELESS {
+            Phase::Failed(format!(
+                "it ended {} times, the last time with exit code {code}",
+                self.deaths
+            ))
+        } else {
+            // The restart policy brings it back.
+            Phase::Starting
+        };
+    }
+
+    fn ready(&mut self, now: Duration) {
+        self.phase = Phase::Ready;
+        self.ready_at.get_or_insert(now);
+    }
+}
+
+/// How the wait ended.
+pub(crate) enum Outcome {
+    AllReady(Tracker),
+    /// Not all; the tracker says which, and the sentence why the wait ended.
+    NotReady(Tracker, String),
+}
+
+/// Starts what the plan says, in the order of dependencies, and waits until all is healthy.
+///
+/// # Errors
+/// The engine does not answer, or the wait was interrupted. A service that does not get ready is
+/// an [`Outcome`], not an error.
+pub(crate) fn carry_out(
+    ctx: &Ctx,
+    project: &Project,
+    mut tracker: Tracker,
+    limit: Duration,
+) -> Result<Outcome> {
+    let started = Instant::now();
+    let (sender, inbox) = channel();
+    // Subscribed before the first start, so that nothing is missed.
+    let _events = watch_events(ctx, project, sender.clone())?;
+    let mut screen = Screen::new(ctx);
+    let mut last_sync = Instant::now();
+    resync(ctx, project, &sender)?;
+    loop {
+        for (service, action) in tracker.take_startable(started.elapsed()) {
+            launch(ctx, project, service, action, sender.clone());
+        }
+        screen.show(&tracker);
+        if tracker.is_done() {
+            return Ok(Outcome::AllReady(tracker));
+        }
+        if tracker.is_hopeless() {
+            let reason = "waiting longer is pointless".to_owned();
+            return Ok(Outcome::NotReady(tracker, reason));
+        }
+        if started.elapsed() > limit {
+            let reason = format!("the time-out of {} is over", crate::ui::seconds(limit));
+            return Ok(Outcome::NotReady(tracker, reason));
+        }
+        ctx.check_interrupted()?;
+        drain(&inbox, &mut tracker, started);
+        if last_sync.elapsed() > RESYNC {
+            last_sync = Instant::now();
+            resync(ctx, project, &sender)?;
+        }
+    }
+}
+
+/// Waits a moment for events and applies all that there are.
+fn drain(inbox: &Receiver<(String, Event)>, tracker: &mut Tracker, started: Instant) {
+    let first = inbox.recv_timeout(Duration::from_millis(100));
+    if let Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) = first {
+        return;
+    }
+    for (service, event) in first.into_iter().chain(inbox.try_iter()) {
+        tracker.apply(&service, event, started.elapsed());
+    }
+}
+
+/// Starts a container in a thread of its own: two that may start do so at the same time.
+fn launch(
+    ctx: &Ctx,
+    project: &Project,
+    service: String,
+    action: Action,
+    sender: Sender<(String, Event)>,
+) {
+    let (ctx, project) = (ctx.clone(), project.clone());
+    thread::spawn(move || {
+        let result = start_container(&ctx, &project, &service, action);
+        let result = result.map_err(|error| format!("it could not be started: {error:#}"));
+        // The wait may have ended for another reason; then nobody listens any more.
+        let _ = sender.send((service, Event::Launched(result)));
+    });
+}
+
+fn start_container(ctx: &Ctx, project: &Project, service: &str, action: Action) -> Result<()> {
+    let verb = if action == Action::Restart {
+        "restart"
+    } else {
+        "start"
+    };
+    let name = container_name(project, service);
+    ctx.run(
+        Invocation::new("docker")
+            .args([verb, &name])
+            .limit(START_LIMIT),
+    )
+}
+
+/// The name that Compose gives to the first container of a service.
+pub(crate) fn container_name(project: &Project, service: &str) -> String {
+    format!("{}-{service}-1", project.name)
+}
+
+/// Passes the engine's events of this project on.
+fn watch_events(
+    ctx: &Ctx,
+    project: &Project,
+    sender: Sender<(String, Event)>,
+) -> Result<EventStream> {
+    let filter = running::project_filter(project);
+    let mut command =
+        Invocation::new("docker").args(["events", "--format", "{{json .}}", "--filter", &filter]);
+    for event in ["die", "health_status"] {
+        command = command.args(["--filter", &format!("event={event}")]);
+    }
+    let mut follow = ctx.follow(command)?;
+    let lines = std::mem::replace(&mut follow.lines, channel().1);
+    thread::spawn(move || {
+        for (service, event) in lines.iter().filter_map(|line| parse_event(&line)) {
+            if sender.send((service, event)).is_err() {
+                break;
+            }
+        }
+    });
+    Ok(EventStream { _follow: follow })
+}
+
+/// Keeps `docker events` running for as long as it lives.
+struct EventStream {
+    _follow: Follow,
+}
+
+fn parse_event(line: &str) -> Option<(String, Event)> {
+    let event: Value = serde_json::from_str(line).ok()?;
+    let attributes = &event["Actor"]["Attributes"];
+    let service = attributes["com.docker.compose.service"]
+        .as_str()?
+        .to_owned();
+    let action = event["Action"].as_str()?;
+    if let Some(word) = action.strip_prefix("health_status: ") {
+        return Some((service, Event::Health(parse_health(word))));
+    }
+    let code = attributes["exitCode"].as_str()?.parse().ok()?;
+    (action == "die").then_some((service, Event::Died(code)))
+}
+
+/// Reads the truth and sends it as events.
+fn resync(ctx: &Ctx, project: &Project, sender: &Sender<(String, Event)>) -> Result<()> {
+    for container in running::containers(ctx, project)? {
+        let seen = Event::Seen {
+            running: container.is_running(),
+            health: container.health,
+        };
+        // The receiver lives as long as the wait.
+        let _ = sender.send((container.service, seen));
+    }
+    Ok(())
+}
+
+/// The live lines of a wait: one a service.
+struct Screen {
+    ctx: Ctx,
+    steps: BTreeMap<String, crate::ui::Step>,
+}
+
+impl Screen {
+    fn new(ctx: &Ctx) -> Screen {
+        Screen {
+            ctx: ctx.clone(),
+            steps: BTreeMap::new(),
+        }
+    }
+
+    fn show(&mut self, tracker: &Tracker) {
+        for (index, tracked) in tracker.services.iter().enumerate() {
+            let name = &tracked.service;
+            match &tracked.phase {
+                Phase::Blocked(_) => {}
+                Phase::Ready if tracked.launched_at.is_none() && !self.steps.contains_key(name) => {
+                }
+                Phase::Ready => {
+                    if let Some(step) = self.steps.remove(name) {
+                        step.done("healthy");
+                    }
+                }
+                Phase::Failed(reason) => {
+                    if let Some(step) = self.steps.remove(name) {
+                        step.note(reason);
+                        step.failed();
+                    }
+                }
+                phase => {
+                    let ui = &self.ctx.ui;
+                    let step = self
+                        .steps
+                        .entry(name.clone())
+                        .or_insert_with(|| ui.step(name.as_str()));
+                    step.note(&doing(phase, &tracker.services[index]));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        for (_, step) in std::mem::take(&mut self.steps) {
+            step.vanish();
+        }
+    }
+}
+
+fn doing(phase: &Phase, tracked: &Tracked) -> String {
+    match phase {
+        Phase::Launching => "starting".to_owned(),
+        _ if tracked.deaths > 0 => format!("ended {} times, starting again", tracked.deaths),
+        _ => "waiting for its health check".to_owned(),
+    }
+}
+
+/// A tracker for containers that are there already, for `wait`: it starts nothing.
+pub(crate) fn waiting_for(wanted: &Wanted, containers: &[Container]) -> Tracker {
+    let steps = wanted.services.iter().map(|service| {
+        let container = containers
+            .iter()
+            .find(|container| container.service == service.name);
+        let is_ready = container.is_some_and(Container::is_ready);
+        let action = if is_ready { Action::Keep } else { Action::Wait };
+        crate::stack::plan::Step {
+            service: service.name.clone(),
+            action,
+            reason: String::new(),
+        }
+    });
+    Tracker::new(
+        wanted,
+        &Plan {
+            steps: steps.collect(),
+            orphans: Vec::new(),
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stack::plan::Step;
+    use crate::stack::wanted::Service;
+
+    fn tracker(actions: [Action; 3]) -> Tracker {
+        let service = |name: &str, depends_on: &[&str]| Service {
+            name: name.into(),
+            depends_on: depends_on.iter().map(|&name| name.into()).collect(),
+            ..Service::default()
+        };
+        let services = vec![
+            service("db", &[]),
+            service("backend", &["db"]),
+            service("web", &["backend"]),
+        ];
+        let steps = services.iter().zip(actions).map(|(service, action)| Step {
+            service: service.name.clone(),
+            action,
+            reason: String::new(),
+        });
+        let plan = Plan {
+            steps: steps.collect(),
+            orphans: Vec::new(),
+        };
+        Tracker::new(
+            &Wanted {
+                services,
+                volumes: Vec::new(),
+            },
+            &plan,
+        )
+    }
+
+    fn names(startable: Vec<(String, Action)>) -> Vec<String> {
+        startable.into_iter().map(|(name, _)| name).collect()
+    }
+
+    const NOW: Duration = Duration::from_secs(1);
+    const HEALTHY: Event = Event::Health(Health::Healthy);
+
+    #[test]
+    fn each_service_starts_when_the_one_before_it_is_healthy() {
+        let mut tracker = tracker([Action::Create, Action::Create, Action::Create]);
+        for name in ["db", "backend", "web"] {
+            assert_eq!(names(tracker.take_startable(NOW)), [name]);
+            assert_eq!(names(tracker.take_startable(NOW)), [""; 0]);
+            tracker.apply(name, Event::Launched(Ok(())), NOW);
+            assert!(!tracker.is_done());
+            tracker.apply(name, HEALTHY, NOW);
+        }
+        assert!(tracker.is_done() && !tracker.is_hopeless());
+    }
+
+    #[test]
+    fn health_that_outruns_the_end_of_docker_start_counts() {
+        let mut tracker = tracker([Action::Start, Action::Keep, Action::Keep]);
+        tracker.take_startable(NOW);
+        tracker.apply("db", HEALTHY, NOW);
+        tracker.apply("db", Event::Launched(Ok(())), NOW);
+        assert!(tracker.is_done());
+    }
+
+    #[test]
+    fn a_service_that_keeps_ending_is_hopeless_and_names_its_exit_code() {
+        let mut tracker = tracker([Action::Create, Action::Create, Action::Create]);
+        tracker.take_startable(NOW);
+        tracker.apply("db", Event::Launched(Ok(())), NOW);
+        for _ in 0..2 {
+            tracker.apply("db", Event::Died(1), NOW);
+            assert!(!tracker.is_hopeless());
+        }
+        tracker.apply("db", Event::Died(7), NOW);
+        assert!(tracker.is_hopeless());
+        let open = tracker.not_ready();
+        assert_eq!(open.len(), 3);
+        assert!(
+            matches!(&open[0].0.phase, Phase::Failed(reason) if reason.contains("exit code 7"))
+        );
+        assert_eq!(open[1].1, ["db"]);
+    }
+
+    #[test]
+    fn the_death_of_the_old_process_in_a_restart_is_no_failure() {
+        let mut tracker = tracker([Action::Restart, Action::Keep, Action::Keep]);
+        tracker.take_startable(NOW);
+        for _ in 0..5 {
+            tracker.apply("db", Event::Died(137), NOW);
+        }
+        assert!(!tracker.is_hopeless());
+    }
+
+    #[test]
+    fn a_container_that_cannot_start_is_hopeless_at_once() {
+        let mut tracker = tracker([Action::Create, Action::Create, Action::Create]);
+        tracker.take_startable(NOW);
+        tracker.apply("db", Event::Launched(Err("no such image".into())), NOW);
+        assert!(tracker.is_hopeless());
+    }
+
+    #[test]
+    fn a_missed_event_is_made_up_for_by_what_is_seen() {
+        let mut tracker = tracker([Action::Wait, Action::Keep, Action::Keep]);
+        tracker.apply(
+            "db",
+            Event::Seen {
+                running: true,
+                health: Health::Starting,
+            },
+            NOW,
+        );
+        assert!(!tracker.is_done());
+        tracker.apply(
+            "db",
+            Event::Seen {
+                running: true,
+                health: Health::Healthy,
+            },
+            NOW,
+        );
+        assert!(tracker.is_done());
+    }
+
+    #[test]
+    fn the_engines_events_are_read() {
+        let line = r#"{"status":"health_status: healthy","Type":"container","Action":"health_status: healthy","Actor":{"ID":"x","Attributes":{"com.docker.compose.service":"redis"}}}"#;
+        assert_eq!(parse_event(line), Some(("redis".into(), HEALTHY)));
+        let line = r#"{"Action":"die","Actor":{"Attributes":{"com.docker.compose.service":"db","exitCode":"3"}}}"#;
+        assert_eq!(parse_event(line), Some(("db".into(), Event::Died(3))));
+        assert_eq!(parse_event("not json"), None);
+    }
+}

@@ -1,0 +1,263 @@
+//! What is there: the project's containers, read with `docker ps` and `docker inspect`.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use crate::ctx::{Ctx, Invocation};
+use crate::stack::project::Project;
+
+const LABEL_PROJECT: &str = "com.docker.compose.project";
+const LABEL_SERVICE: &str = "com.docker.compose.service";
+const LABEL_HASH: &str = "com.docker.compose.config-hash";
+const LABEL_ONEOFF: &str = "com.docker.compose.oneoff";
+
+/// What a health check says of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// It has no health check.
+    None,
+    Starting,
+    Healthy,
+    Unhealthy,
+}
+
+/// A container of the project, as the engine describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Container {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) service: String,
+    /// The engine's word: created, running, paused, restarting, removing, exited or dead.
+    pub(crate) status: String,
+    pub(crate) health: Health,
+    /// The last health probe's output.
+    pub(crate) last_probe: Option<String>,
+    pub(crate) exit_code: i64,
+    pub(crate) out_of_memory: bool,
+    /// The engine's own word on why it could not start the container.
+    pub(crate) error: String,
+    pub(crate) restarts: u64,
+    pub(crate) started_at: Option<SystemTime>,
+    /// Compose's hash of the configuration that the container was made from.
+    pub(crate) hash: String,
+    pub(crate) image_id: String,
+    /// The image's reference at that time.
+    pub(crate) image: String,
+    /// Host addresses of its ports, such as `127.0.0.1:8080->80/tcp`.
+    pub(crate) ports: Vec<String>,
+}
+
+impl Container {
+    pub(crate) fn is_running(&self) -> bool {
+        self.status == "running"
+    }
+
+    /// Runs, and its health check (if it has one) agrees.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.is_running() && matches!(self.health, Health::Healthy | Health::None)
+    }
+
+    /// How long it has been running.
+    pub(crate) fn uptime(&self) -> Option<Duration> {
+        let started = self.started_at.filter(|_| self.is_running())?;
+        SystemTime::now().duration_since(started).ok()
+    }
+}
+
+/// The filter that selects a project's objects.
+pub(crate) fn project_filter(project: &Project) -> String {
+    format!("label={LABEL_PROJECT}={}", project.name)
+}
+
+/// Every container of the project, running or not; one-off ones (`compose run`) left out.
+///
+/// # Errors
+/// The engine does not answer; the error says why and what to do.
+pub(crate) fn containers(ctx: &Ctx, project: &Project) -> Result<Vec<Container>> {
+    let filter = project_filter(project);
+    let ids = Invocation::new("docker").args([
+        "ps",
+        "--all",
+        "--quiet",
+        "--no-trunc",
+        "--filter",
+        &filter,
+    ]);
+    let ids = ctx
+        .read(ids)
+        .map_err(|error| crate::host::tools::explain_engine(ctx, error))?;
+    let ids: Vec<&str> = ids.split_whitespace().collect();
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    // A container may go away between the two calls: what is left is still told.
+    let output = ctx.try_read(
+        Invocation::new("docker")
+            .args(["inspect", "--type=container"])
+            .args(ids),
+    )?;
+    let raw: Vec<Raw> =
+        serde_json::from_str(&output.stdout).context("read what `docker inspect` says")?;
+    let mut containers: Vec<Container> = raw
+        .into_iter()
+        .filter(|raw| raw.config.label(LABEL_ONEOFF) != "True")
+        .map(Container::from)
+        .collect();
+    containers.sort_by(|a, b| a.service.cmp(&b.service).then(a.name.cmp(&b.name)));
+    Ok(containers)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Raw {
+    id: String,
+    name: String,
+    image: String,
+    restart_count: u64,
+    state: RawState,
+    config: RawConfig,
+    network_settings: RawNetwork,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawState {
+    status: String,
+    exit_code: i64,
+    #[serde(rename = "OOMKilled")]
+    oom_killed: bool,
+    error: String,
+    started_at: String,
+    health: Option<RawHealth>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawHealth {
+    status: String,
+    log: Option<Vec<RawProbe>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawProbe {
+    exit_code: i64,
+    output: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawConfig {
+    image: String,
+    labels: Option<BTreeMap<String, String>>,
+}
+
+impl RawConfig {
+    fn label(&self, name: &str) -> &str {
+        self.labels
+            .as_ref()
+            .and_then(|labels| labels.get(name))
+            .map_or("", String::as_str)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawNetwork {
+    ports: Option<BTreeMap<String, Option<Vec<RawBinding>>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawBinding {
+    host_ip: String,
+    host_port: String,
+}
+
+impl From<Raw> for Container {
+    fn from(raw: Raw) -> Container {
+        let health = raw.state.health.as_ref();
+        let last_probe = health.and_then(|health| health.log.as_ref()?.last());
+        Container {
+            name: raw.name.trim_start_matches('/').to_owned(),
+            service: raw.config.label(LABEL_SERVICE).to_owned(),
+            hash: raw.config.label(LABEL_HASH).to_owned(),
+            health: health.map_or(Health::None, |health| parse_health(&health.status)),
+            last_probe: last_probe.map(|probe| {
+                let output = probe.output.trim();
+                let output = if output.is_empty() {
+                    "no output"
+                } else {
+                    output
+                };
+                format!("exit code {}: {output}", probe.exit_code)
+            }),
+            started_at: parse_time(&raw.state.started_at),
+            ports: ports(raw.network_settings.ports.as_ref()),
+            id: raw.id,
+            status: raw.state.status,
+            exit_code: raw.state.exit_code,
+            out_of_memory: raw.state.oom_killed,
+            error: raw.state.error,
+            restarts: raw.restart_count,
+            image_id: raw.image,
+            image: raw.config.image,
+        }
+    }
+}
+
+/// The engine's word for a health state.
+pub(crate) fn parse_health(word: &str) -> Health {
+    match word {
+        "healthy" => Health::Healthy,
+        "unhealthy" => Health::Unhealthy,
+        "starting" => Health::Starting,
+        _ => Health::None,
+    }
+}
+
+fn ports(ports: Option<&BTreeMap<String, Option<Vec<RawBinding>>>>) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (inside, bindings) in ports.into_iter().flatten() {
+        for binding in bindings.iter().flatten() {
+            lines.push(format!(
+                "{}:{}->{inside}",
+                binding.host_ip, binding.host_port
+            ));
+        }
+    }
+    lines
+}
+
+/// The engine's time stamps; its zero value (year 1) lies before the epoch and is no time.
+fn parse_time(text: &str) -> Option<SystemTime> {
+    humantime::parse_rfc3339(text)
+        .ok()
+        .filter(|time| *time > SystemTime::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_stamps_of_the_engine_are_read() {
+        let at = |text| {
+            parse_time(text).map(|t| {
+                t.duration_since(SystemTime::UNIX_EPOCH)
+                    .unwrap()
+                    .as_millis()
+            })
+        };
+        assert_eq!(
+            at("2026-11-23T22:31:05.250000000Z"),
+            Some(1_795_473_065_250)
+        );
+        assert_eq!(at("2000-02-29T00:00:00Z"), Some(951_782_400_000));
+        assert_eq!(at("0001-01-01T00:00:00Z"), None);
+        assert_eq!(at("nonsense"), None);
+    }
+}

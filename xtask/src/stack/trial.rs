@@ -1,0 +1,201 @@
+//! A stack for tests and benchmarks: a name, ports and volumes of its own, so that it never
+//! meets the developer's data, and nothing of it stays.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::ctx::{Ctx, Invocation};
+use crate::env;
+use crate::stack::ports;
+use crate::stack::project::{self, LOCAL_ENV, Project};
+
+const UP_LIMIT: Duration = Duration::from_secs(40 * 60);
+const LIMIT: Duration = Duration::from_secs(5 * 60);
+/// Stands in the names of all trial stacks, before the process that owns them.
+const MARK: &str = "-trial-";
+
+/// A stack of its own, described by an environment file below `target/`.
+pub(crate) struct Trial {
+    name: String,
+    prefix: String,
+    env_file: PathBuf,
+}
+
+impl Trial {
+    /// Writes the environment file: a new name, free ports, new secrets.
+    ///
+    /// # Errors
+    /// No port is free, or the file cannot be written.
+    pub(crate) fn prepare(ctx: &Ctx, purpose: &str) -> Result<Trial> {
+        let example = project::example(ctx)?;
+        let variables = project::variables(ctx)?;
+        let product = variables.iter().find(|v| v.name == "COMPOSE_PROJECT_NAME");
+        let product = product
+            .map(|v| v.value.clone())
+            .context("find the product's name")?;
+        let prefix = format!("{product}{MARK}");
+        let name = format!("{prefix}{}-{purpose}", std::process::id());
+        let mut text = env::fill_in(&example, &variables)?;
+        for port in ["HTTP_PORT", "PG_PORT", "REDIS_PORT"] {
+            text = env::set(&text, port, &ports::any_free()?.to_string());
+        }
+        text = env::set(&text, "COMPOSE_PROJECT_NAME", &name);
+        text = env::set(&text, "APP_ENV", "test");
+        for (key, value) in image_settings(ctx)? {
+            text = env::set(&text, &key, &value);
+        }
+        let env_file = ctx.state_dir().join(&name).join("env");
+        project::write_private(ctx, &env_file, &text)?;
+        Ok(Trial {
+            name,
+            prefix,
+            env_file,
+        })
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn env_file(&self) -> &Path {
+        &self.env_file
+    }
+
+    /// The project as the environment file describes it now.
+    ///
+    /// # Errors
+    /// The file is not in order any more.
+    pub(crate) fn project(&self, ctx: &Ctx) -> Result<Project> {
+        Project::load(ctx, &self.env_file)
+    }
+
+    /// `cargo xtask` on this stack, as a process of its own that the person's exported variables
+    /// do not reach.
+    ///
+    /// # Errors
+    /// The variables cannot be read.
+    pub(crate) fn xtask(&self, ctx: &Ctx, args: &[&str]) -> Result<Invocation> {
+        let program = Invocation::new(ctx.program());
+        Ok(self
+            .described_to(ctx, program)?
+            .args(args.to_vec())
+            .limit(UP_LIMIT))
+    }
+
+    /// A call of xtask, however it begins, with what makes it work on this stack.
+    ///
+    /// # Errors
+    /// The variables cannot be read.
+    pub(crate) fn described_to(&self, ctx: &Ctx, xtask: Invocation) -> Result<Invocation> {
+        let mut invocation = xtask.arg("--env-file").arg(&self.env_file).arg("--yes");
+        for variable in project::variables(ctx)? {
+            invocation = invocation.env_remove(&variable.name);
+        }
+        Ok(invocation)
+    }
+
+    /// Brings the stack up, with every line shown.
+    ///
+    /// # Errors
+    /// It does not get ready.
+    pub(crate) fn up(&self, ctx: &Ctx) -> Result<()> {
+        ctx.run_loud(self.xtask(ctx, &["up"])?)
+    }
+
+    /// Removes containers, volumes, networks, the backend's image and the environment file.
+    ///
+    /// # Errors
+    /// Something does not go away; the message names it.
+    pub(crate) fn remove(&self, ctx: &Ctx) -> Result<()> {
+        remove_project(ctx, &self.name)?;
+        let folder = ctx.state_dir().join(&self.name);
+        if folder.exists() {
+            fs::remove_dir_all(&folder).with_context(|| format!("delete {}", folder.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Removes trial stacks whose process was killed before it could do so.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub(crate) fn sweep(&self, ctx: &Ctx) -> Result<()> {
+        for name in project_names(ctx)? {
+            let Some(rest) = name.strip_prefix(&self.prefix) else {
+                continue;
+            };
+            let pid = rest.split('-').next().unwrap_or_default();
+            if !Path::new("/proc").join(pid).exists() {
+                ctx.ui
+                    .say(format!("removing what a killed run left behind: {name}"));
+                remove_project(ctx, &name)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the developer's own stack has found out about images; looking again takes a while.
+fn image_settings(ctx: &Ctx) -> Result<Vec<(String, String)>> {
+    let path = ctx.root().join(LOCAL_ENV);
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let text = fs::read_to_string(&path).context("read .env")?;
+    let values = env::parse(LOCAL_ENV, &text)?;
+    let is_image = |name: &String| {
+        name.ends_with("_IMAGE") || name == "IMAGE_SOURCE" || name == "DISTRO_MIRROR"
+    };
+    Ok(values
+        .into_iter()
+        .filter(|(name, _)| is_image(name))
+        .collect())
+}
+
+/// Names of all Compose projects that have a container, a volume or a network here.
+fn project_names(ctx: &Ctx) -> Result<BTreeSet<String>> {
+    let format = "{{.Label \"com.docker.compose.project\"}}";
+    let mut names = BTreeSet::new();
+    for listing in ["ps --all", "volume ls", "network ls"] {
+        let command = Invocation::new("docker")
+            .args(listing.split(' '))
+            .args(["--format", format]);
+        names.extend(ctx.read(command)?.lines().map(str::to_owned));
+    }
+    Ok(names)
+}
+
+/// Removes all that a project has in the engine, by its label: no Compose file is needed, so it
+/// works whatever state the files are in.
+fn remove_project(ctx: &Ctx, name: &str) -> Result<()> {
+    let filter = format!("label=com.docker.compose.project={name}");
+    let steps = [
+        ("ps --all --quiet", "rm --force --volumes"),
+        ("network ls --quiet", "network rm"),
+        ("volume ls --quiet", "volume rm"),
+    ];
+    for (list, remove) in steps {
+        let command = Invocation::new("docker")
+            .args(list.split(' '))
+            .args(["--filter", &filter]);
+        let found = ctx.read(command)?;
+        let found: Vec<&str> = found.split_whitespace().collect();
+        if !found.is_empty() {
+            ctx.run(
+                Invocation::new("docker")
+                    .args(remove.split(' '))
+                    .args(found)
+                    .limit(LIMIT),
+            )?;
+        }
+    }
+    let image = format!("{name}-backend:current");
+    if crate::images::ids(ctx, &[&image])?.contains_key(&image) {
+        ctx.run(Invocation::new("docker").args(["image", "rm", &image]))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,300 @@
+//! What is wanted: the services, their edges, ports, volumes and configuration hashes, as
+//! Compose itself renders them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::thread;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::ctx::Ctx;
+use crate::stack::ports::Published;
+use crate::stack::project::Project;
+
+/// A service as the Compose files describe it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Service {
+    pub(crate) name: String,
+    /// The image's reference.
+    pub(crate) image: String,
+    /// Compose's own hash of the configuration; a container carries the one it was made from.
+    pub(crate) hash: String,
+    /// The services that have to be healthy before this one starts.
+    pub(crate) depends_on: Vec<String>,
+    /// Ports of the host.
+    pub(crate) published: Vec<Published>,
+    /// Files of the host that the service reads at its start only (`x-restart-on-change`).
+    pub(crate) restart_on_change: Vec<PathBuf>,
+}
+
+/// All services of a project, each after those that it depends on, and its volumes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) services: Vec<Service>,
+    /// Names of the volumes, as the engine knows them.
+    pub(crate) volumes: Vec<String>,
+}
+
+impl Wanted {
+    /// The service of that name.
+    pub(crate) fn service(&self, name: &str) -> Option<&Service> {
+        self.services.iter().find(|service| service.name == name)
+    }
+
+    /// The service of that name, or an error that suggests the nearest.
+    pub(crate) fn expect_service(&self, name: &str) -> Result<&Service> {
+        if let Some(service) = self.service(name) {
+            return Ok(service);
+        }
+        let names: Vec<&str> = self
+            .services
+            .iter()
+            .map(|service| service.name.as_str())
+            .collect();
+        let nearest =
+            nearest(name, &names).map_or_else(String::new, |n| format!("did you mean `{n}`? "));
+        let usage = format!(
+            "there is no service `{name}`; {nearest}there are {}",
+            names.join(", ")
+        );
+        Err(crate::ctx::Usage(usage).into())
+    }
+}
+
+/// The name most like `name`, if any is like it at all.
+fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
+    let scored = names
+        .iter()
+        .map(|known| (strsim::jaro_winkler(name, known), *known));
+    let best = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (best.0 > 0.6).then_some(best.1)
+}
+
+/// What Compose answered, kept for the next time.
+#[derive(Deserialize, Serialize)]
+struct Rendered {
+    key: String,
+    config: Value,
+    hashes: String,
+}
+
+/// Asks Compose what the project's files mean, or remembers: the answer is a pure function of
+/// the files, the values and the version of Compose, and asking twice takes a tenth of a second.
+///
+/// # Errors
+/// Compose finds a mistake in the files; its own words are in the error.
+pub(crate) fn wanted(ctx: &Ctx, project: &Project) -> Result<Wanted> {
+    let cache = project.state_dir(ctx).join("rendered.json");
+    let key = cache_key(ctx, project)?;
+    let kept = fs::read(&cache)
+        .ok()
+        .and_then(|text| serde_json::from_slice::<Rendered>(&text).ok());
+    if let Some(kept) = kept.filter(|kept| kept.key == key) {
+        return interpret(project, &kept.config, &kept.hashes);
+    }
+    let rendered = render(ctx, project, key)?;
+    let wanted = interpret(project, &rendered.config, &rendered.hashes)?;
+    keep(&cache, &rendered).with_context(|| format!("write {}", cache.display()))?;
+    Ok(wanted)
+}
+
+fn render(ctx: &Ctx, project: &Project, key: String) -> Result<Rendered> {
+    let ask = |args: &[&str]| ctx.read(project.compose().args(args.iter().copied()));
+    let (config, hashes) = thread::scope(|scope| {
+        let hashes = scope.spawn(|| ask(&["config", "--hash", "*"]));
+        (ask(&["config", "--format", "json"]), hashes.join())
+    });
+    let hashes = hashes.map_err(|_| anyhow::anyhow!("a thread of xtask panicked"))??;
+    let config = serde_json::from_str(&config?).context("read Compose's configuration")?;
+    Ok(Rendered {
+        key,
+        config,
+        hashes,
+    })
+}
+
+fn cache_key(ctx: &Ctx, project: &Project) -> Result<String> {
+    let mut hasher = Sha256::new();
+    // A new version of this code may read more from the same answer.
+    hasher.update(env!("CARGO_PKG_VERSION"));
+    for file in &project.compose_files {
+        let text = fs::read(ctx.root().join(file)).with_context(|| format!("read {file}"))?;
+        hasher.update(format!("{file}\0{}\0", text.len()));
+        hasher.update(text);
+    }
+    for (name, value) in &project.values {
+        hasher.update(format!("{name}={value}\0"));
+    }
+    hasher.update(crate::host::tools::fingerprint(ctx));
+    Ok(crate::images::hex(&hasher.finalize()))
+}
+
+/// The rendered configuration holds secrets, so the file is private and appears whole.
+fn keep(path: &std::path::Path, rendered: &Rendered) -> Result<()> {
+    let Some(folder) = path.parent() else {
+        bail!("it has no folder")
+    };
+    fs::create_dir_all(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    serde_json::to_writer(&mut file, rendered)?;
+    file.persist(path)?;
+    Ok(())
+}
+
+fn interpret(project: &Project, config: &Value, hashes: &str) -> Result<Wanted> {
+    let hashes: BTreeMap<&str, &str> = hashes
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .collect();
+    let Some(services) = config["services"].as_object() else {
+        bail!("the Compose files describe no service");
+    };
+    let services = services.iter().map(|(name, service)| Service {
+        name: name.clone(),
+        image: text(&service["image"]),
+        hash: hashes
+            .get(name.as_str())
+            .map_or_else(String::new, |hash| hash.trim().to_owned()),
+        depends_on: keys(&service["depends_on"]),
+        published: published(project, name, &service["ports"]),
+        restart_on_change: texts(&service["x-restart-on-change"])
+            .into_iter()
+            .map(PathBuf::from)
+            .collect(),
+    });
+    let volumes = config["volumes"].as_object().into_iter().flatten();
+    let volumes = volumes.map(|(_, volume)| text(&volume["name"])).collect();
+    Ok(Wanted {
+        services: in_order(services.collect())?,
+        volumes,
+    })
+}
+
+/// Sorts services so that each comes after those it depends on; ties keep Compose's order.
+fn in_order(mut rest: Vec<Service>) -> Result<Vec<Service>> {
+    let mut ordered: Vec<Service> = Vec::new();
+    while !rest.is_empty() {
+        let (ready, waiting): (Vec<_>, Vec<_>) = rest.into_iter().partition(|service| {
+            service
+                .depends_on
+                .iter()
+                .all(|name| ordered.iter().any(|done| &done.name == name))
+        });
+        if ready.is_empty() {
+            let names: Vec<&str> = waiting
+                .iter()
+                .map(|service| service.name.as_str())
+                .collect();
+            bail!(
+                "the services {} depend on each other in a circle",
+                names.join(", ")
+            );
+        }
+        ordered.extend(ready);
+        rest = waiting;
+    }
+    Ok(ordered)
+}
+
+fn published(project: &Project, service: &str, ports: &Value) -> Vec<Published> {
+    let ports = ports.as_array().into_iter().flatten();
+    // `published` is a string in Compose's JSON.
+    let ports = ports.filter_map(|port| {
+        let number: u16 = text(&port["published"]).parse().ok()?;
+        let variable = variable_of_port(project, number);
+        Some(Published {
+            service: service.to_owned(),
+            address: text(&port["host_ip"]),
+            port: number,
+            variable,
+        })
+    });
+    ports.collect()
+}
+
+fn variable_of_port(project: &Project, port: u16) -> &'static str {
+    let names = ["HTTP_PORT", "PG_PORT", "REDIS_PORT"];
+    let found = names
+        .into_iter()
+        .find(|name| project.value(name) == port.to_string());
+    found.unwrap_or("the port in the Compose file")
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    value.as_array().into_iter().flatten().map(text).collect()
+}
+
+fn keys(value: &Value) -> Vec<String> {
+    value
+        .as_object()
+        .into_iter()
+        .flat_map(|map| map.keys().cloned())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(name: &str, depends_on: &[&str]) -> Service {
+        let depends_on = depends_on.iter().map(|&name| name.to_owned()).collect();
+        Service {
+            name: name.to_owned(),
+            depends_on,
+            ..Service::default()
+        }
+    }
+
+    #[test]
+    fn a_service_comes_after_those_it_depends_on() {
+        let services = vec![
+            service("nginx", &["backend"]),
+            service("backend", &["postgres", "redis"]),
+            service("postgres", &[]),
+            service("redis", &[]),
+        ];
+        let names: Vec<_> = in_order(services)
+            .unwrap()
+            .into_iter()
+            .map(|s| s.name)
+            .collect();
+        assert_eq!(names, ["postgres", "redis", "backend", "nginx"]);
+    }
+
+    #[test]
+    fn a_circle_is_an_error_that_names_its_members() {
+        let services = vec![
+            service("a", &["b"]),
+            service("b", &["a"]),
+            service("c", &[]),
+        ];
+        let message = in_order(services).unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "the services a, b depend on each other in a circle"
+        );
+    }
+
+    #[test]
+    fn an_unknown_service_is_met_with_the_nearest_name() {
+        let wanted = Wanted {
+            services: vec![service("postgres", &[]), service("redis", &[])],
+            ..Wanted::default()
+        };
+        let message = wanted.expect_service("postgre").unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "there is no service `postgre`; did you mean `postgres`? there are postgres, redis"
+        );
+        let message = wanted.expect_service("zzz").unwrap_err().to_string();
+        assert!(!message.contains("did you mean"), "{message}");
+    }
+}
