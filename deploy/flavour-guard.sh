@@ -43,8 +43,8 @@ require_access() {
     [ -d "$1" ] || refuse "there is no directory $1." "Mount the data volume there."
     { [ -r "$1" ] && [ -w "$1" ] && [ -x "$1" ]; } ||
         refuse "cannot read and write $1: it belongs to $(stat -c '%u:%g' "$1" 2>/dev/null || echo somebody else), mode $(stat -c '%a' "$1" 2>/dev/null || echo unknown), and this runs as $(id -u):$(id -g)." \
-            "Give it away once, as root:  chown -R $(id -u):$(id -g) <the volume>" \
-            "For a named volume:  docker run --rm --user 0 --entrypoint chown -v VOLUME:$1 IMAGE -R $(id -u):$(id -g) $1"
+            "Give it to that user once (\`docker volume ls\` and \`docker image ls\` know the names):" \
+            "  docker run --rm --user 0 --entrypoint chown -v VOLUME:$1 IMAGE -R $(id -u):$(id -g) $1"
 }
 
 # usage: is_empty DIRECTORY - but for what this script and a file system put there
