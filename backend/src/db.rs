@@ -100,7 +100,7 @@ pub async fn wait(
             }
             Ok(Err(error)) => match refusal(&error, config) {
                 Some(refusal) => return Err(WaitError::Refused(refusal)),
-                None => crate::error::chain(&error),
+                None => describe(&error),
             },
             Err(_) => format!("no answer within {} s", CONNECT_DEADLINE.as_secs()),
         };
@@ -131,9 +131,23 @@ fn refusal(error: &sqlx::Error, config: &DatabaseConfig) -> Option<String> {
              with `ALTER ROLE {user} PASSWORD …`"
         )),
         "28000" => Some(format!(
-            "PostgreSQL does not let role `{user}` in ({error}). Check PG_USER and pg_hba.conf"
+            "PostgreSQL does not let role `{user}` in: {}. Check PG_USER and pg_hba.conf",
+            describe(error)
         )),
         _ => None,
+    }
+}
+
+/// An error for a person. The library's own text adds the line of PostgreSQL's C source, which
+/// reads as if it were the line of the statement.
+pub fn describe(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => match error.code() {
+            Some(code) => format!("{} (SQLSTATE {code})", error.message()),
+            None => error.message().to_owned(),
+        },
+        sqlx::Error::PoolTimedOut => "no connection was to be had in time".to_owned(),
+        error => crate::error::chain(error),
     }
 }
 

@@ -15,6 +15,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use crate::{
+    db,
     error::{Problem, chain},
     migrate::history::History,
     server::App,
@@ -68,10 +69,14 @@ async fn readyz(State(app): State<App>) -> Response {
 }
 
 async fn database(app: &App) -> Result<(), String> {
-    let mut connection = app.db.acquire().await.map_err(|error| chain(&error))?;
+    let mut connection = app
+        .db
+        .acquire()
+        .await
+        .map_err(|error| db::describe(&error))?;
     let history = History::read(&mut connection)
         .await
-        .map_err(|error| chain(&error))?;
+        .map_err(|error| error.to_string())?;
     let comparison = history.compare(&app.migrations);
     if comparison.is_current() {
         return Ok(());

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use crate::{config::DatabaseConfig, db, error::chain};
+use crate::{config::DatabaseConfig, db};
 use files::{Migration, Set};
 use history::History;
 
@@ -46,7 +46,7 @@ pub enum MigrateError {
     #[error("{0}")]
     Failed(String),
     /// The connection, or a query of the engine itself.
-    #[error("{during}: {}", chain(.source))]
+    #[error("{during}: {}", db::describe(.source))]
     Database {
         /// What the engine was doing.
         during: &'static str,
@@ -201,7 +201,7 @@ async fn apply_alone(
         if let Err(cleaning) = drop_invalid_indexes(connection, migration, report).await {
             report(&format!(
                 "an invalid index may be left: {}; the next run removes it",
-                chain(&cleaning)
+                db::describe(&cleaning)
             ));
         }
         return Err(error);
@@ -259,7 +259,7 @@ fn failure(migration: &Migration, error: &sqlx::Error) -> MigrateError {
     MigrateError::Failed(format!(
         "migrations/{} failed: {}{}. Nothing of it was kept. {remedy}.",
         migration.file,
-        chain(error),
+        db::describe(error),
         details(error, &migration.sql)
     ))
 }
@@ -279,7 +279,7 @@ fn details(error: &sqlx::Error, sql: &str) -> String {
             .filter(|c| *c == '\n')
             .count()
             + 1;
-        text.push_str(&format!(" (line {line})"));
+        text.push_str(&format!(", line {line}"));
     }
     for extra in [error.detail(), error.hint()].into_iter().flatten() {
         text.push_str(&format!("; {extra}"));

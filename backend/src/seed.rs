@@ -6,7 +6,6 @@ use sqlx::{Connection, PgConnection};
 use crate::{
     config::{AppEnv, DatabaseConfig},
     db,
-    error::chain,
     migrate::{files::Set, history::History},
 };
 
@@ -27,7 +26,7 @@ pub async fn run(
     }
     let mut connection = PgConnection::connect_with(&db::options(config, "backend seed"))
         .await
-        .map_err(|error| format!("connecting to seed: {}", chain(&error)))?;
+        .map_err(|error| format!("connecting to seed: {}", db::describe(&error)))?;
     let set = Set::embedded().map_err(|error| error.to_string())?;
     let history = History::read(&mut connection)
         .await
@@ -35,13 +34,18 @@ pub async fn run(
     if !history.compare(&set).is_current() {
         return Err("the schema is not current: run `backend migrate` first".to_owned());
     }
-    let failed = |error: sqlx::Error| format!("seeding: {}", chain(&error));
+    let failed = |error: sqlx::Error| format!("seeding: {}", db::describe(&error));
     let mut transaction = connection.begin().await.map_err(failed)?;
     for (file, statements) in EMBEDDED {
         sqlx::raw_sql(*statements)
             .execute(&mut *transaction)
             .await
-            .map_err(|error| format!("seeds/{file} failed: {}. No seed was kept", chain(&error)))?;
+            .map_err(|error| {
+                format!(
+                    "seeds/{file} failed: {}. No seed was kept",
+                    db::describe(&error)
+                )
+            })?;
         report(&format!("ran {file}"));
     }
     transaction.commit().await.map_err(failed)

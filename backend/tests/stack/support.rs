@@ -1,0 +1,178 @@
+//! A person at a browser, and where the stack is.
+
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use serde_json::{Value, json};
+use ureq::http::{HeaderMap, Request, StatusCode};
+
+pub(crate) const PASSWORD: &str = "correct horse battery";
+
+/// The value of a variable that says where the stack is.
+pub(crate) fn stack(variable: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| {
+        panic!("{variable} is not set: `cargo xtask test` sets it, after it started a stack")
+    })
+}
+
+/// A text that no other test, and no earlier run on the same stack, uses.
+pub(crate) fn unique(prefix: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_nanos();
+    format!("{prefix}_{now:x}_{}_{count}", std::process::id())
+}
+
+/// One browser profile: a cookie jar, and the token of the session.
+pub(crate) struct Person {
+    agent: ureq::Agent,
+    pub(crate) email: String,
+    pub(crate) token: Option<String>,
+}
+
+/// What came back.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("no JSON: {}", self.text))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// Asserts the status, showing the body when it is another.
+    pub(crate) fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status.as_u16(), status, "{}", self.text);
+        self
+    }
+
+    /// Asserts a problem document of RFC 9457 with this status and returns it.
+    pub(crate) fn problem(self, status: u16) -> Value {
+        let answer = self.expect(status);
+        assert_eq!(answer.header("content-type"), "application/problem+json");
+        let problem = answer.json();
+        assert_eq!(problem["status"], status);
+        assert_eq!(problem["type"], "about:blank");
+        assert!(problem["title"].is_string(), "{problem}");
+        assert_eq!(
+            problem["request_id"],
+            answer.header("x-request-id"),
+            "{problem}"
+        );
+        problem
+    }
+}
+
+impl Person {
+    /// Somebody who has no account yet.
+    pub(crate) fn new() -> Self {
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .timeout_global(Some(Duration::from_secs(20)))
+            .build()
+            .new_agent();
+        Self {
+            agent,
+            email: format!("{}@example.com", unique("person")),
+            token: None,
+        }
+    }
+
+    /// Somebody who just signed up.
+    pub(crate) fn signed_up() -> Self {
+        let mut person = Self::new();
+        person.enter("/api/accounts").expect(201);
+        person
+    }
+
+    /// Signs up or in with the right password.
+    pub(crate) fn enter(&mut self, path: &str) -> Answer {
+        self.token = None;
+        let credentials = json!({ "email": self.email, "password": PASSWORD });
+        let answer = self.post(path, &credentials);
+        if answer.status.is_success() {
+            self.token = answer.json()["csrf_token"].as_str().map(str::to_owned);
+        }
+        answer
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, &[], Vec::new())
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
+        self.call("POST", path, &[], body.to_string().into_bytes())
+    }
+
+    pub(crate) fn delete(&self, path: &str) -> Answer {
+        self.call("DELETE", path, &[], Vec::new())
+    }
+
+    /// A JSON request with the token of the session, if there is one.
+    pub(crate) fn call(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Answer {
+        let mut all = vec![("content-type", "application/json")];
+        all.extend(self.token.as_deref().map(|token| ("x-csrf-token", token)));
+        all.extend(headers);
+        self.send(method, path, &all, body)
+    }
+
+    pub(crate) fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Answer {
+        let uri = format!("{}{path}", stack("STACK_URL").trim_end_matches('/'));
+        let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = self.agent.run(request.body(body).unwrap());
+        let mut response = response.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+        Answer {
+            status: response.status(),
+            headers: response.headers().clone(),
+            text: response.body_mut().read_to_string().unwrap(),
+        }
+    }
+}
+
+/// The value of the session's cookie in an answer, `""` when it is removed.
+pub(crate) fn session_cookie(answer: &Answer) -> String {
+    let cookie = answer.header("set-cookie");
+    let (name, rest) = cookie
+        .split_once('=')
+        .unwrap_or_else(|| panic!("no cookie: {cookie}"));
+    assert!(["session", "__Host-session"].contains(&name), "{cookie}");
+    for attribute in ["HttpOnly", "SameSite=Lax", "Path=/"] {
+        assert!(cookie.contains(attribute), "{attribute} is not in {cookie}");
+    }
+    rest.split(';').next().unwrap().to_owned()
+}
+
+/// Asks with a cookie that was noted earlier, from a jar that is otherwise empty.
+pub(crate) fn ask_with_cookie(value: &str) -> Answer {
+    let cookie = format!("session={value}; __Host-session={value}");
+    Person::new().send("GET", "/api/session", &[("cookie", &cookie)], Vec::new())
+}
