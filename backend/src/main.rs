@@ -4,10 +4,15 @@ use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use backend::{
     config::{Config, DEFAULT_BIND, DatabaseConfig, Reader},
+    db,
     migrate::{self, files::Set},
     probe, seed, server, telemetry,
 };
 use clap::{Parser, Subcommand, ValueEnum};
+
+/// How long the one-shot roles wait for PostgreSQL: it may just be restarting. Whoever expects a
+/// longer wait runs `backend wait` first.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The product's backend. Its configuration is the environment: see .env.example.
 #[derive(Parser)]
@@ -66,7 +71,7 @@ enum Format {
 
 fn main() -> ExitCode {
     match run(Cli::parse().role) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE
@@ -74,9 +79,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(role: Role) -> Result<(), String> {
+fn run(role: Role) -> Result<ExitCode, String> {
     match role {
-        Role::Serve => serve(),
+        Role::Serve => return serve(),
         Role::Migrate { action: None } => migrate(),
         Role::Migrate {
             action: Some(MigrateAction::Status { format }),
@@ -88,7 +93,8 @@ fn run(role: Role) -> Result<(), String> {
             timeout,
         } => probe::wait(&host, port, Duration::from_secs(timeout), &say),
         Role::Healthcheck { bind } => probe::healthcheck(bind.port()),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The one-shot roles talk on standard error; standard output is data.
@@ -96,16 +102,29 @@ fn say(line: &str) {
     eprintln!("{line}");
 }
 
-fn serve() -> Result<(), String> {
+/// Once logging has started, the log is where errors go: they are not repeated by `main`.
+fn serve() -> Result<ExitCode, String> {
     let config = Config::read(Reader::from_env()).map_err(|error| error.to_string())?;
     telemetry::init();
-    block_on(server::serve(config))?.inspect_err(|error| tracing::error!("{error}"))
+    Ok(match block_on(server::serve(config))? {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    })
 }
 
 fn migrate() -> Result<(), String> {
     let (config, set) = migration_input()?;
-    let summary =
-        block_on(migrate::run(&config, &set, &say))?.map_err(|error| error.to_string())?;
+    let summary = block_on(async {
+        db::wait(&config, PATIENCE, &say)
+            .await
+            .map_err(|error| error.to_string())?;
+        migrate::run(&config, &set, &say)
+            .await
+            .map_err(|error| error.to_string())
+    })??;
     say(&format!(
         "{} migrations applied now, {} in all",
         summary.applied, summary.total
@@ -115,8 +134,14 @@ fn migrate() -> Result<(), String> {
 
 fn status(format: Format) -> Result<(), String> {
     let (config, set) = migration_input()?;
-    let status =
-        block_on(migrate::status::status(&config, &set))?.map_err(|error| error.to_string())?;
+    let status = block_on(async {
+        db::wait(&config, PATIENCE, &say)
+            .await
+            .map_err(|error| error.to_string())?;
+        migrate::status::status(&config, &set)
+            .await
+            .map_err(|error| error.to_string())
+    })??;
     match format {
         Format::Table => print!("{}", status.table()),
         Format::Json => {
@@ -137,7 +162,12 @@ fn status(format: Format) -> Result<(), String> {
 fn seed() -> Result<(), String> {
     let (app_env, config) =
         DatabaseConfig::read_with_env(Reader::from_env()).map_err(|error| error.to_string())?;
-    block_on(seed::run(app_env, &config, &say))?
+    block_on(async {
+        db::wait(&config, PATIENCE, &say)
+            .await
+            .map_err(|error| error.to_string())?;
+        seed::run(app_env, &config, &say).await
+    })?
 }
 
 fn migration_input() -> Result<(DatabaseConfig, Set), String> {
