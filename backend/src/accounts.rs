@@ -58,10 +58,7 @@ async fn sign_up(
         (email, password) => {
             let messages = [("email", email.err()), ("password", password.err())];
             let errors = messages.into_iter().filter_map(|(field, message)| {
-                message.map(|message| FieldError {
-                    field,
-                    message: message.into(),
-                })
+                message.map(|message| FieldError { field, message: message.into() })
             });
             return Err(Error::Invalid(errors.collect()));
         }
@@ -69,10 +66,7 @@ async fn sign_up(
     let hash = app.passwords.hash(credentials.password).await?;
     let account = queries::insert(&app.db, &email, &hash).await?;
     tracing::info!(account = account.id, "account made");
-    Ok((
-        StatusCode::CREATED,
-        start_session(&app, &headers, account).await?,
-    ))
+    Ok((StatusCode::CREATED, start_session(&app, &headers, account).await?))
 }
 
 /// Signs in. Both ways of being wrong get the same answer after the same work.
@@ -89,9 +83,7 @@ async fn sign_in(
     let right = app.passwords.verify(credentials.password, hash).await?;
     match account {
         Some(account) if right => start_session(&app, &headers, account).await,
-        _ => Err(Error::Unauthorized(
-            "The e-mail address or the password is wrong.",
-        )),
+        _ => Err(Error::Unauthorized("The e-mail address or the password is wrong.")),
     }
 }
 
@@ -106,17 +98,11 @@ async fn start_session(
         app.sessions.delete(old).await?;
     }
     let id = app.sessions.create(account.id).await?;
-    Ok((
-        [(header::SET_COOKIE, app.cookies.set(id))],
-        axum::Json(view(app, id, account)),
-    ))
+    Ok(([(header::SET_COOKIE, app.cookies.set(id))], axum::Json(view(app, id, account))))
 }
 
 fn view(app: &App, id: SessionId, account: Account) -> SessionView {
-    SessionView {
-        account,
-        csrf_token: app.csrf.issue(id),
-    }
+    SessionView { account, csrf_token: app.csrf.issue(id) }
 }
 
 /// Who the caller is, and the token that its next unsafe request needs.
@@ -136,8 +122,5 @@ async fn sign_out(
     SignedIn { id, .. }: SignedIn,
 ) -> Result<WithCookie<StatusCode>, Error> {
     app.sessions.delete(id).await?;
-    Ok((
-        [(header::SET_COOKIE, app.cookies.clear())],
-        StatusCode::NO_CONTENT,
-    ))
+    Ok(([(header::SET_COOKIE, app.cookies.clear())], StatusCode::NO_CONTENT))
 }

@@ -68,9 +68,7 @@ pub struct ConfigErrors(Vec<String>);
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the environment is not usable:")?;
-        self.0
-            .iter()
-            .try_for_each(|error| write!(f, "\n  - {error}"))
+        self.0.iter().try_for_each(|error| write!(f, "\n  - {error}"))
     }
 }
 
@@ -80,11 +78,7 @@ impl Config {
     /// Reads and checks every variable; reports every error at once.
     pub fn read(mut reader: Reader<'_>) -> Result<Self, ConfigErrors> {
         let app_env = app_env(&mut reader);
-        let bind = reader.parse(
-            "BIND",
-            DEFAULT_BIND,
-            "an address and a port such as 0.0.0.0:3000",
-        );
+        let bind = reader.parse("BIND", DEFAULT_BIND, "an address and a port such as 0.0.0.0:3000");
         let database = database(&mut reader);
         let redis = redis(&mut reader);
         let session_secret = reader.key("SESSION_SECRET");
@@ -137,9 +131,7 @@ fn app_env(reader: &mut Reader<'_>) -> Option<AppEnv> {
         "test" => Some(AppEnv::Test),
         "production" => Some(AppEnv::Production),
         other => {
-            reader.reject(format!(
-                "APP_ENV is `{other}`: set it to local, test or production"
-            ));
+            reader.reject(format!("APP_ENV is `{other}`: set it to local, test or production"));
             None
         }
     }
@@ -163,10 +155,7 @@ fn database(reader: &mut Reader<'_>) -> Option<DatabaseConfig> {
 fn redis(reader: &mut Reader<'_>) -> Option<RedisConfig> {
     let host = reader.required("REDIS_HOST");
     let port = reader.parse("REDIS_PORT", "6379", "a port number");
-    Some(RedisConfig {
-        host: host?,
-        port: port?,
-    })
+    Some(RedisConfig { host: host?, port: port? })
 }
 
 #[cfg(test)]
@@ -226,21 +215,13 @@ mod tests {
     fn the_two_keys_must_differ() {
         let mut variables = complete();
         variables.insert("CSRF_SECRET_KEY", "5e".repeat(64));
-        assert!(
-            read(&variables)
-                .unwrap_err()
-                .to_string()
-                .contains("must differ")
-        );
+        assert!(read(&variables).unwrap_err().to_string().contains("must differ"));
     }
 
     #[test]
     fn no_secret_is_printed() {
         let printed = format!("{:?}", read(&complete()).unwrap());
-        assert!(
-            !printed.contains("hunter2") && !printed.contains("5e5e"),
-            "{printed}"
-        );
+        assert!(!printed.contains("hunter2") && !printed.contains("5e5e"), "{printed}");
         assert!(printed.contains("***"));
     }
 
@@ -251,10 +232,7 @@ mod tests {
         let mut variables = complete();
         variables.insert("PG_PASSWORD_FILE", path.display().to_string());
         let message = read(&variables).unwrap_err().to_string();
-        assert!(
-            message.contains("both PG_PASSWORD and PG_PASSWORD_FILE"),
-            "{message}"
-        );
+        assert!(message.contains("both PG_PASSWORD and PG_PASSWORD_FILE"), "{message}");
 
         variables.remove("PG_PASSWORD");
         let config = read(&variables).unwrap();

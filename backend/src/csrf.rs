@@ -38,9 +38,7 @@ impl Tokens {
 
     /// Refuses a request without the token of its session.
     pub fn check(&self, headers: &HeaderMap, id: SessionId) -> Result<(), Error> {
-        let token = headers
-            .get(HEADER)
-            .and_then(|value| hex::decode(value).ok());
+        let token = headers.get(HEADER).and_then(|value| hex::decode(value).ok());
         // The comparison takes the same time for every wrong token.
         match token {
             Some(token) if self.mac(id).verify_slice(&token).is_ok() => Ok(()),
@@ -76,11 +74,7 @@ pub async fn same_origin(request: Request, next: Next) -> Response {
 }
 
 fn comes_from_here(headers: &HeaderMap) -> bool {
-    let text = |name| {
-        headers
-            .get(name)
-            .map(|value| value.to_str().unwrap_or_default())
-    };
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     // Browsers since 2023 say it themselves, and no script can change what they say. `same-site`
     // is refused: a neighbouring subdomain is another site to us.
     if let Some(site) = text("sec-fetch-site") {
@@ -103,10 +97,7 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs
-            .iter()
-            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
-            .collect()
+        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
     }
 
     #[test]
@@ -120,20 +111,13 @@ mod tests {
             (&[("sec-fetch-site", "")], false),
             // What the browser says about the site outranks the origin.
             (
-                &[
-                    ("sec-fetch-site", "cross-site"),
-                    ("origin", "http://example.com:8080"),
-                    host,
-                ],
+                &[("sec-fetch-site", "cross-site"), ("origin", "http://example.com:8080"), host],
                 false,
             ),
             (&[("origin", "http://example.com:8080"), host], true),
             (&[("origin", "https://EXAMPLE.com:8080"), host], true),
             (&[("origin", "http://example.com"), host], false),
-            (
-                &[("origin", "http://example.com:8080.evil.test"), host],
-                false,
-            ),
+            (&[("origin", "http://example.com:8080.evil.test"), host], false),
             (&[("origin", "null"), host], false),
             (&[("origin", "http://example.com:8080")], false),
             (&[host], true),

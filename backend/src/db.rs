@@ -106,11 +106,7 @@ pub async fn wait(
         };
         if start.elapsed() >= deadline {
             let address = format!("{}:{}", config.host, config.port);
-            return Err(WaitError::Deadline {
-                address,
-                seconds: deadline.as_secs(),
-                reason,
-            });
+            return Err(WaitError::Deadline { address, seconds: deadline.as_secs(), reason });
         }
         if reason != last {
             report(&format!("waiting for PostgreSQL: {reason}"));

@@ -98,18 +98,12 @@ impl Problem {
 impl Error {
     /// One field that is not acceptable.
     pub fn field(field: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self::Invalid(vec![FieldError {
-            field,
-            message: message.into(),
-        }])
+        Self::Invalid(vec![FieldError { field, message: message.into() }])
     }
 
     /// A part that does not answer, with what it said.
     pub fn unavailable(part: &'static str, source: impl Into<Source>) -> Self {
-        Self::Unavailable {
-            part,
-            source: Some(source.into()),
-        }
+        Self::Unavailable { part, source: Some(source.into()) }
     }
 
     /// A part that cannot take more work at present.
@@ -139,10 +133,7 @@ impl Error {
     fn log(&self) {
         match self {
             Self::Unavailable { part, source } => {
-                let cause = source
-                    .as_deref()
-                    .map(|source| chain(source))
-                    .unwrap_or_default();
+                let cause = source.as_deref().map(|source| chain(source)).unwrap_or_default();
                 tracing::warn!(part, cause, "a part of the system is unavailable");
             }
             Self::Internal(source) => {
@@ -183,9 +174,7 @@ impl IntoResponse for Error {
         }
         let mut response = status.into_response();
         if unavailable {
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
         }
         response.extensions_mut().insert(problem);
         response

@@ -17,10 +17,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, Error> {
         match axum::Json::from_request(request, state).await {
             Ok(axum::Json(value)) => Ok(Self(value)),
-            Err(error) => Err(Error::Rejected {
-                status: error.status(),
-                detail: error.body_text(),
-            }),
+            Err(error) => {
+                Err(Error::Rejected { status: error.status(), detail: error.body_text() })
+            }
         }
     }
 }
@@ -34,10 +33,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
         match axum::extract::Query::from_request_parts(parts, state).await {
             Ok(axum::extract::Query(value)) => Ok(Self(value)),
-            Err(error) => Err(Error::Rejected {
-                status: error.status(),
-                detail: error.body_text(),
-            }),
+            Err(error) => {
+                Err(Error::Rejected { status: error.status(), detail: error.body_text() })
+            }
         }
     }
 }

@@ -26,9 +26,7 @@ const DEADLINE: Duration = Duration::from_millis(1800);
 
 /// The routes of this module.
 pub fn router() -> Router<App> {
-    Router::new()
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
+    Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz))
 }
 
 async fn healthz() -> axum::Json<serde_json::Value> {
@@ -45,10 +43,8 @@ async fn readyz(State(app): State<App>) -> Response {
     if app.draining.is_draining() {
         reasons.push("shutting down".to_owned());
     }
-    let (database, redis) = tokio::join!(
-        timeout(DEADLINE, database(&app)),
-        timeout(DEADLINE, redis(&app))
-    );
+    let (database, redis) =
+        tokio::join!(timeout(DEADLINE, database(&app)), timeout(DEADLINE, redis(&app)));
     for (part, outcome) in [("PostgreSQL", database), ("Redis", redis)] {
         match outcome {
             Ok(Ok(())) => {}
@@ -61,22 +57,15 @@ async fn readyz(State(app): State<App>) -> Response {
     }
     let mut response = StatusCode::SERVICE_UNAVAILABLE.into_response();
     let detail = format!("Not ready. {}", reasons.join(". "));
-    response.extensions_mut().insert(Problem {
-        detail: Some(detail),
-        ..Problem::of(StatusCode::SERVICE_UNAVAILABLE)
-    });
+    response
+        .extensions_mut()
+        .insert(Problem { detail: Some(detail), ..Problem::of(StatusCode::SERVICE_UNAVAILABLE) });
     response
 }
 
 async fn database(app: &App) -> Result<(), String> {
-    let mut connection = app
-        .db
-        .acquire()
-        .await
-        .map_err(|error| db::describe(&error))?;
-    let history = History::read(&mut connection)
-        .await
-        .map_err(|error| error.to_string())?;
+    let mut connection = app.db.acquire().await.map_err(|error| db::describe(&error))?;
+    let history = History::read(&mut connection).await.map_err(|error| error.to_string())?;
     let comparison = history.compare(&app.migrations);
     if comparison.is_current() {
         return Ok(());

@@ -83,15 +83,11 @@ fn run(role: Role) -> Result<ExitCode, String> {
     match role {
         Role::Serve => return serve(),
         Role::Migrate { action: None } => migrate(),
-        Role::Migrate {
-            action: Some(MigrateAction::Status { format }),
-        } => status(format),
+        Role::Migrate { action: Some(MigrateAction::Status { format }) } => status(format),
         Role::Seed => seed(),
-        Role::Wait {
-            host,
-            port,
-            timeout,
-        } => probe::wait(&host, port, Duration::from_secs(timeout), &say),
+        Role::Wait { host, port, timeout } => {
+            probe::wait(&host, port, Duration::from_secs(timeout), &say)
+        }
         Role::Healthcheck { bind } => probe::healthcheck(bind.port()),
     }?;
     Ok(ExitCode::SUCCESS)
@@ -118,44 +114,28 @@ fn serve() -> Result<ExitCode, String> {
 fn migrate() -> Result<(), String> {
     let (config, set) = migration_input()?;
     let summary = block_on(async {
-        db::wait(&config, PATIENCE, &say)
-            .await
-            .map_err(|error| error.to_string())?;
-        migrate::run(&config, &set, &say)
-            .await
-            .map_err(|error| error.to_string())
+        db::wait(&config, PATIENCE, &say).await.map_err(|error| error.to_string())?;
+        migrate::run(&config, &set, &say).await.map_err(|error| error.to_string())
     })??;
-    say(&format!(
-        "{} migrations applied now, {} in all",
-        summary.applied, summary.total
-    ));
+    say(&format!("{} migrations applied now, {} in all", summary.applied, summary.total));
     Ok(())
 }
 
 fn status(format: Format) -> Result<(), String> {
     let (config, set) = migration_input()?;
     let status = block_on(async {
-        db::wait(&config, PATIENCE, &say)
-            .await
-            .map_err(|error| error.to_string())?;
-        migrate::status::status(&config, &set)
-            .await
-            .map_err(|error| error.to_string())
+        db::wait(&config, PATIENCE, &say).await.map_err(|error| error.to_string())?;
+        migrate::status::status(&config, &set).await.map_err(|error| error.to_string())
     })??;
     match format {
         Format::Table => print!("{}", status.table()),
         Format::Json => {
-            println!(
-                "{}",
-                serde_json::to_string_pretty(&status).map_err(|e| e.to_string())?
-            );
+            println!("{}", serde_json::to_string_pretty(&status).map_err(|e| e.to_string())?);
         }
     }
     match status.problems {
         None => Ok(()),
-        Some(problems) => Err(format!(
-            "the migrations and the database disagree:{problems}"
-        )),
+        Some(problems) => Err(format!("the migrations and the database disagree:{problems}")),
     }
 }
 
@@ -163,9 +143,7 @@ fn seed() -> Result<(), String> {
     let (app_env, config) =
         DatabaseConfig::read_with_env(Reader::from_env()).map_err(|error| error.to_string())?;
     block_on(async {
-        db::wait(&config, PATIENCE, &say)
-            .await
-            .map_err(|error| error.to_string())?;
+        db::wait(&config, PATIENCE, &say).await.map_err(|error| error.to_string())?;
         seed::run(app_env, &config, &say).await
     })?
 }

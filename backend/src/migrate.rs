@@ -57,10 +57,7 @@ pub enum MigrateError {
 
 /// Gives an error of the database the engine's step as context.
 pub(crate) fn during(step: &'static str) -> impl Fn(sqlx::Error) -> MigrateError {
-    move |source| MigrateError::Database {
-        during: step,
-        source,
-    }
+    move |source| MigrateError::Database { during: step, source }
 }
 
 /// What a run did.
@@ -113,17 +110,10 @@ async fn run_locked(
         lock.check().await?;
         report(&format!("applying {}", migration.file));
         let took = apply(&mut connection, migration, report).await?;
-        report(&format!(
-            "applied {} in {} ms",
-            migration.file,
-            took.as_millis()
-        ));
+        report(&format!("applied {} in {} ms", migration.file, took.as_millis()));
     }
     let _ = connection.close().await;
-    Ok(Summary {
-        applied: pending.len(),
-        total: history.len() + pending.len(),
-    })
+    Ok(Summary { applied: pending.len(), total: history.len() + pending.len() })
 }
 
 /// A connection with the engine's own time-outs, whatever the role's defaults are.
@@ -134,9 +124,7 @@ async fn connect(config: &DatabaseConfig) -> Result<PgConnection, MigrateError> 
         ("statement_timeout", "0"),
         ("idle_in_transaction_session_timeout", "60s"),
     ]);
-    PgConnection::connect_with(&options)
-        .await
-        .map_err(during("connecting to migrate"))
+    PgConnection::connect_with(&options).await.map_err(during("connecting to migrate"))
 }
 
 /// Applies one file, again if another session held a lock that it needs.
@@ -176,9 +164,7 @@ async fn apply_in_transaction(
 ) -> Result<(), sqlx::Error> {
     let mut transaction = connection.begin().await?;
     // The simple protocol: a file holds many statements.
-    sqlx::raw_sql(AssertSqlSafe(migration.sql.as_str()))
-        .execute(&mut *transaction)
-        .await?;
+    sqlx::raw_sql(AssertSqlSafe(migration.sql.as_str())).execute(&mut *transaction).await?;
     history::record(&mut transaction, migration, start.elapsed()).await?;
     transaction.commit().await
 }
@@ -194,9 +180,8 @@ async fn apply_alone(
     // Left by a run that was killed: the statement would stop at "already exists", or worse,
     // `IF NOT EXISTS` would take the broken index for a good one.
     drop_invalid_indexes(connection, migration, report).await?;
-    let outcome = sqlx::raw_sql(AssertSqlSafe(migration.sql.as_str()))
-        .execute(&mut *connection)
-        .await;
+    let outcome =
+        sqlx::raw_sql(AssertSqlSafe(migration.sql.as_str())).execute(&mut *connection).await;
     if let Err(error) = outcome {
         if let Err(cleaning) = drop_invalid_indexes(connection, migration, report).await {
             report(&format!(
@@ -227,24 +212,16 @@ async fn drop_invalid_indexes(
     .await?;
     for (name, qualified) in invalid {
         if sql::names(&migration.sql, &name) {
-            report(&format!(
-                "removing the invalid index {qualified} that an earlier try left"
-            ));
+            report(&format!("removing the invalid index {qualified} that an earlier try left"));
             let statement = format!("DROP INDEX CONCURRENTLY {qualified}");
-            sqlx::raw_sql(AssertSqlSafe(statement))
-                .execute(&mut *connection)
-                .await?;
+            sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *connection).await?;
         }
     }
     Ok(())
 }
 
 fn is_lock_timeout(error: &sqlx::Error) -> bool {
-    error
-        .as_database_error()
-        .and_then(|error| error.code())
-        .as_deref()
-        == Some(LOCK_NOT_AVAILABLE)
+    error.as_database_error().and_then(|error| error.code()).as_deref() == Some(LOCK_NOT_AVAILABLE)
 }
 
 /// The message for a file that the database refused.
@@ -273,12 +250,7 @@ fn details(error: &sqlx::Error, sql: &str) -> String {
     let mut text = String::new();
     if let Some(sqlx::postgres::PgErrorPosition::Original(position)) = error.position() {
         // Positions count characters from one.
-        let line = sql
-            .chars()
-            .take(position.saturating_sub(1))
-            .filter(|c| *c == '\n')
-            .count()
-            + 1;
+        let line = sql.chars().take(position.saturating_sub(1)).filter(|c| *c == '\n').count() + 1;
         text.push_str(&format!(", line {line}"));
     }
     for extra in [error.detail(), error.hint()].into_iter().flatten() {

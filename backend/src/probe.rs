@@ -22,9 +22,7 @@ pub fn healthcheck(port: u16) -> Result<(), String> {
         return Ok(());
     }
     // The engine keeps this text: `docker inspect` shows why a container is not healthy.
-    let body = answer
-        .split_once("\r\n\r\n")
-        .map_or(answer.as_str(), |(_, body)| body);
+    let body = answer.split_once("\r\n\r\n").map_or(answer.as_str(), |(_, body)| body);
     Err(body.to_owned())
 }
 
@@ -53,9 +51,7 @@ pub fn wait(host: &str, port: u16, limit: Duration, report: &dyn Fn(&str)) -> Re
             ));
         }
         if reason != last {
-            report(&format!(
-                "waiting for PostgreSQL at {host}:{port}: {reason}"
-            ));
+            report(&format!("waiting for PostgreSQL at {host}:{port}: {reason}"));
             last = reason;
         }
         sleep(Duration::from_millis(200).min(limit));
@@ -69,9 +65,7 @@ fn ask(host: &str, port: u16) -> Result<(), String> {
     match answer.first() {
         Some(b'R') => Ok(()),
         Some(b'E') => match error_field(&answer, b'C') {
-            Some("57P03") => Err(error_field(&answer, b'M')
-                .unwrap_or("it is starting")
-                .to_owned()),
+            Some("57P03") => Err(error_field(&answer, b'M').unwrap_or("it is starting").to_owned()),
             Some(_) => Ok(()),
             None => Err("the answer is not PostgreSQL's".to_owned()),
         },
@@ -142,10 +136,7 @@ mod tests {
     #[test]
     fn a_server_that_asks_for_a_password_or_refuses_is_ready() {
         assert_eq!(wait_once(answering(b"R\0\0\0\x08\0\0\0\x05")), Ok(()));
-        assert_eq!(
-            wait_once(answering(b"E\0\0\0\x30SFATAL\0C28000\0Mno entry\0\0")),
-            Ok(())
-        );
+        assert_eq!(wait_once(answering(b"E\0\0\0\x30SFATAL\0C28000\0Mno entry\0\0")), Ok(()));
     }
 
     #[test]
@@ -153,10 +144,7 @@ mod tests {
         let starting = b"E\0\0\0\x30SFATAL\0C57P03\0Mthe database system is starting up\0\0";
         let error = wait_once(answering(starting)).unwrap_err();
         assert!(error.contains("did not answer within 0 s"), "{error}");
-        assert!(
-            error.contains("the database system is starting up"),
-            "{error}"
-        );
+        assert!(error.contains("the database system is starting up"), "{error}");
         let error = wait_once(answering(b"SSH-2.0-OpenSSH")).unwrap_err();
         assert!(error.contains("not PostgreSQL's"), "{error}");
     }

@@ -18,34 +18,24 @@ pub async fn run(
     report: &(dyn Fn(&str) + Sync),
 ) -> Result<(), String> {
     if app_env == AppEnv::Production {
-        return Err(
-            "seeds are refused where APP_ENV=production: they hold an account whose \
+        return Err("seeds are refused where APP_ENV=production: they hold an account whose \
                     password is public"
-                .to_owned(),
-        );
+            .to_owned());
     }
     let mut connection = PgConnection::connect_with(&db::options(config, "backend seed"))
         .await
         .map_err(|error| format!("connecting to seed: {}", db::describe(&error)))?;
     let set = Set::embedded().map_err(|error| error.to_string())?;
-    let history = History::read(&mut connection)
-        .await
-        .map_err(|error| error.to_string())?;
+    let history = History::read(&mut connection).await.map_err(|error| error.to_string())?;
     if !history.compare(&set).is_current() {
         return Err("the schema is not current: run `backend migrate` first".to_owned());
     }
     let failed = |error: sqlx::Error| format!("seeding: {}", db::describe(&error));
     let mut transaction = connection.begin().await.map_err(failed)?;
     for (file, statements) in EMBEDDED {
-        sqlx::raw_sql(*statements)
-            .execute(&mut *transaction)
-            .await
-            .map_err(|error| {
-                format!(
-                    "seeds/{file} failed: {}. No seed was kept",
-                    db::describe(&error)
-                )
-            })?;
+        sqlx::raw_sql(*statements).execute(&mut *transaction).await.map_err(|error| {
+            format!("seeds/{file} failed: {}. No seed was kept", db::describe(&error))
+        })?;
         report(&format!("ran {file}"));
     }
     transaction.commit().await.map_err(failed)

@@ -100,21 +100,13 @@ async fn start(config: &Config, draining: Draining) -> Result<App, String> {
     let report = |line: &str| tracing::info!("{line}");
     let migrations = Set::embedded().map_err(|error| error.to_string())?;
     let database = async {
-        db::wait(&config.database, START_LIMIT, &report)
-            .await
-            .map_err(|e| e.to_string())?;
-        migrate::run(&config.database, &migrations, &report)
-            .await
-            .map_err(|e| e.to_string())
+        db::wait(&config.database, START_LIMIT, &report).await.map_err(|e| e.to_string())?;
+        migrate::run(&config.database, &migrations, &report).await.map_err(|e| e.to_string())
     };
     let key = config.session_secret.clone();
     let sessions = Sessions::connect(&config.redis, key, START_LIMIT, &report);
     let (summary, sessions) = tokio::try_join!(database, sessions)?;
-    tracing::info!(
-        applied = summary.applied,
-        total = summary.total,
-        "the schema is current"
-    );
+    tracing::info!(applied = summary.applied, total = summary.total, "the schema is current");
     let passwords = Passwords::new().map_err(|error: Error| error.to_string())?;
     Ok(App {
         db: db::pool(&config.database),

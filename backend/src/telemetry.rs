@@ -14,21 +14,11 @@ pub fn init() {
         .with_span_list(false)
         .with_target(false);
     // sqlx logs every statement below `warn`, and values could stand in one.
-    let filter = Targets::new()
-        .with_default(Level::INFO)
-        .with_target("sqlx", Level::WARN);
-    tracing_subscriber::registry()
-        .with(filter)
-        .with(format)
-        .init();
+    let filter = Targets::new().with_default(Level::INFO).with_target("sqlx", Level::WARN);
+    tracing_subscriber::registry().with(filter).with(format).init();
     std::panic::set_hook(Box::new(|panic| {
-        let place = panic
-            .location()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        let message = panic
-            .payload_as_str()
-            .unwrap_or("a panic without a message");
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let message = panic.payload_as_str().unwrap_or("a panic without a message");
         tracing::error!(place, message, "panic");
     }));
 }

@@ -44,10 +44,7 @@ pub(crate) struct Global {
 
 impl Global {
     pub(crate) fn options(&self) -> Options {
-        Options {
-            yes: self.yes,
-            dry_run: self.dry_run,
-        }
+        Options { yes: self.yes, dry_run: self.dry_run }
     }
 
     pub(crate) fn volume(&self) -> Volume {

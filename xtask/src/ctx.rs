@@ -91,8 +91,7 @@ impl Invocation {
 
     /// Sets a variable for the child. Values are never echoed.
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
-        self.envs
-            .push((name.into(), Some(value.as_ref().to_owned())));
+        self.envs.push((name.into(), Some(value.as_ref().to_owned())));
         self
     }
 
@@ -177,10 +176,8 @@ impl From<xshell::Cmd<'_>> for Invocation {
     fn from(cmd: xshell::Cmd<'_>) -> Invocation {
         let command = Command::from(cmd);
         let mut invocation = Invocation::new(command.get_program()).args(command.get_args());
-        invocation.envs = command
-            .get_envs()
-            .map(|(k, v)| (k.to_owned(), v.map(OsStr::to_owned)))
-            .collect();
+        invocation.envs =
+            command.get_envs().map(|(k, v)| (k.to_owned(), v.map(OsStr::to_owned))).collect();
         invocation.dir = command.get_current_dir().map(Path::to_owned);
         invocation
     }
@@ -224,13 +221,7 @@ impl Ctx {
         }
         // Asked for at the start: a rebuild of xtask while it runs would change the answer.
         let program = std::env::current_exe().context("find the program's own file")?;
-        Ok(Ctx {
-            root,
-            program,
-            options,
-            interrupted,
-            ui,
-        })
+        Ok(Ctx { root, program, options, interrupted, ui })
     }
 
     /// The project's root folder.
@@ -256,10 +247,7 @@ impl Ctx {
 
     /// The same capability, deaf to a Ctrl-C that came before: for cleaning up after one.
     pub(crate) fn shielded(&self) -> Ctx {
-        Ctx {
-            interrupted: Arc::new(AtomicBool::new(false)),
-            ..self.clone()
-        }
+        Ctx { interrupted: Arc::new(AtomicBool::new(false)), ..self.clone() }
     }
 
     /// This program's own file, for commands that run it on another stack.
@@ -269,11 +257,7 @@ impl Ctx {
 
     /// Fails once Ctrl-C was pressed: long loops call it.
     pub(crate) fn check_interrupted(&self) -> Result<()> {
-        if self.interrupted.load(Ordering::Relaxed) {
-            Err(Interrupted.into())
-        } else {
-            Ok(())
-        }
+        if self.interrupted.load(Ordering::Relaxed) { Err(Interrupted.into()) } else { Ok(()) }
     }
 
     /// Whether a program is on PATH, and where.
@@ -324,15 +308,7 @@ impl Ctx {
             }
         })?;
         let stderr = Vec::from(tail).join("\n");
-        check(
-            &invocation,
-            Output {
-                status,
-                stdout: String::new(),
-                stderr,
-            },
-        )
-        .map(drop)
+        check(&invocation, Output { status, stdout: String::new(), stderr }).map(drop)
     }
 
     /// Runs a command that changes something and prints every line of its output, as it comes.
@@ -343,10 +319,7 @@ impl Ctx {
         }
         let status = self.stream(&invocation, |line| self.ui.say(line))?;
         if !status.success() {
-            bail!(
-                "`{invocation}` failed ({}); its output stands above",
-                how_it_ended(status)
-            );
+            bail!("`{invocation}` failed ({}); its output stands above", how_it_ended(status));
         }
         Ok(())
     }
@@ -359,9 +332,7 @@ impl Ctx {
     ) -> Result<ExitStatus> {
         let follow = Follow::start(self, invocation)?;
         let end = Instant::now() + invocation.limit;
-        let mut deadline = invocation
-            .first_line
-            .map_or(end, |limit| Instant::now() + limit);
+        let mut deadline = invocation.first_line.map_or(end, |limit| Instant::now() + limit);
         loop {
             match follow.lines.recv_timeout(TICK) {
                 Ok(line) => {
@@ -398,9 +369,7 @@ impl Ctx {
         }
         // xshell and duct would close or redirect the standard streams.
         let mut command = invocation.command();
-        let status = command
-            .status()
-            .with_context(|| cannot_start(&invocation))?;
+        let status = command.status().with_context(|| cannot_start(&invocation))?;
         // Ctrl-C went to the program; it was not meant for us.
         self.interrupted.store(false, Ordering::Relaxed);
         Ok(status)
@@ -424,9 +393,7 @@ impl Ctx {
         eprint!("{question}? [y/N] ");
         std::io::stderr().flush().ok();
         let mut answer = String::new();
-        std::io::stdin()
-            .read_line(&mut answer)
-            .context("read the answer")?;
+        std::io::stdin().read_line(&mut answer).context("read the answer")?;
         self.check_interrupted()?;
         if matches!(answer.trim(), "y" | "Y" | "yes") {
             return Ok(());
@@ -478,9 +445,7 @@ impl Ctx {
             .with_context(|| cannot_start(invocation))?;
         let deadline = Instant::now() + invocation.limit;
         loop {
-            let waited = handle
-                .wait_timeout(TICK)
-                .with_context(|| cannot_start(invocation))?;
+            let waited = handle.wait_timeout(TICK).with_context(|| cannot_start(invocation))?;
             if let Some(output) = waited {
                 return Ok(Output {
                     status: output.status,
@@ -523,10 +488,7 @@ impl Follow {
         thread::spawn(move || {
             let mut reader = BufReader::new(reader);
             let mut line = Vec::new();
-            while reader
-                .read_until(b'\n', &mut line)
-                .is_ok_and(|read| read > 0)
-            {
+            while reader.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
                 let text = String::from_utf8_lossy(&line).trim_end().to_owned();
                 line.clear();
                 if sender.send(text).is_err() {
@@ -534,18 +496,11 @@ impl Follow {
                 }
             }
         });
-        Ok(Follow {
-            handle: Arc::new(handle),
-            command: invocation.to_string(),
-            lines,
-        })
+        Ok(Follow { handle: Arc::new(handle), command: invocation.to_string(), lines })
     }
 
     fn wait(&self) -> Result<ExitStatus> {
-        let output = self
-            .handle
-            .wait()
-            .with_context(|| format!("wait for `{}`", self.command))?;
+        let output = self.handle.wait().with_context(|| format!("wait for `{}`", self.command))?;
         Ok(output.status)
     }
 
@@ -564,11 +519,8 @@ impl Drop for Follow {
 
 /// Ends a child and whatever it has started: SIGTERM, then SIGKILL after a grace period.
 fn end_group(handle: &Handle) {
-    let groups: Vec<Pid> = handle
-        .pids()
-        .into_iter()
-        .filter_map(|pid| Pid::from_raw(pid as i32))
-        .collect();
+    let groups: Vec<Pid> =
+        handle.pids().into_iter().filter_map(|pid| Pid::from_raw(pid as i32)).collect();
     let send = |signal| {
         for &group in &groups {
             // A group that has ended already is what we want.
@@ -587,22 +539,11 @@ fn check(invocation: &Invocation, output: Output) -> Result<Output> {
     if output.status.success() {
         return Ok(output);
     }
-    let said = if output.stderr.trim().is_empty() {
-        &output.stdout
-    } else {
-        &output.stderr
-    };
+    let said = if output.stderr.trim().is_empty() { &output.stdout } else { &output.stderr };
     let lines: Vec<&str> = said.trim().lines().collect();
     let tail = &lines[lines.len().saturating_sub(TAIL_LINES)..];
-    let said = if tail.is_empty() {
-        "it printed nothing".to_owned()
-    } else {
-        tail.join("\n  ")
-    };
-    bail!(
-        "`{invocation}` failed ({}):\n  {said}",
-        how_it_ended(output.status)
-    );
+    let said = if tail.is_empty() { "it printed nothing".to_owned() } else { tail.join("\n  ") };
+    bail!("`{invocation}` failed ({}):\n  {said}", how_it_ended(output.status));
 }
 
 fn how_it_ended(status: ExitStatus) -> String {

@@ -82,11 +82,7 @@ pub(crate) fn describe(file: &str, text: &str) -> Result<Vec<Variable>> {
             None => {
                 let name = line.split('=').next().unwrap_or_default().trim().to_owned();
                 let value = values.get(&name).cloned().unwrap_or_default();
-                variables.push(Variable {
-                    secret_bytes: secret_bytes(&paragraph),
-                    name,
-                    value,
-                });
+                variables.push(Variable { secret_bytes: secret_bytes(&paragraph), name, value });
             }
         }
     }
@@ -114,9 +110,7 @@ pub(crate) fn set(text: &str, name: &str, value: &str) -> String {
     let mut found = false;
     let mut lines: Vec<&str> = Vec::new();
     for line in text.lines() {
-        let is_it = line
-            .split_once('=')
-            .is_some_and(|(left, _)| left.trim() == name);
+        let is_it = line.split_once('=').is_some_and(|(left, _)| left.trim() == name);
         lines.push(if is_it { assignment.as_str() } else { line });
         found |= is_it;
     }
@@ -166,19 +160,13 @@ pub(crate) fn random_hex(bytes: usize) -> Result<String> {
 
 /// Lines that assign something, with their numbers from 1.
 fn numbered_assignments(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let lines = text
-        .lines()
-        .enumerate()
-        .map(|(index, line)| (index + 1, line.trim()));
+    let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
     lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
 }
 
 fn is_name(name: &str) -> bool {
     let first_is_fine = name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_');
-    first_is_fine
-        && name
-            .chars()
-            .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+    first_is_fine && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
 }
 
 fn parse_value(raw: &str) -> Result<String, &'static str> {
@@ -192,23 +180,16 @@ fn parse_value(raw: &str) -> Result<String, &'static str> {
                 return Err("goes on after its closing quote; quote the whole of it");
             }
             if quote == '"' && value.contains(['$', '\\']) {
-                return Err(
-                    "has `$` or `\\` in double quotes, which Compose would replace; use \
-                            single quotes",
-                );
+                return Err("has `$` or `\\` in double quotes, which Compose would replace; use \
+                            single quotes");
             }
             return Ok(value.to_owned());
         }
     }
-    let value = raw
-        .split_once(" #")
-        .map_or(raw, |(value, _)| value)
-        .trim_end();
+    let value = raw.split_once(" #").map_or(raw, |(value, _)| value).trim_end();
     if value.contains(['$', '`']) {
-        return Err(
-            "has a `$` or a backtick, which Compose or a shell would replace; put it in \
-                    single quotes",
-        );
+        return Err("has a `$` or a backtick, which Compose or a shell would replace; put it in \
+                    single quotes");
     }
     Ok(value.to_owned())
 }
@@ -217,25 +198,16 @@ fn secret_bytes(paragraph: &str) -> Option<usize> {
     if !paragraph.trim_start().starts_with("Secret") {
         return None;
     }
-    let named = paragraph
-        .split_once(" random bytes")
-        .and_then(|(before, _)| {
-            before
-                .rsplit(char::is_whitespace)
-                .next()
-                .and_then(|number| number.parse().ok())
-        });
+    let named = paragraph.split_once(" random bytes").and_then(|(before, _)| {
+        before.rsplit(char::is_whitespace).next().and_then(|number| number.parse().ok())
+    });
     Some(named.unwrap_or(DEFAULT_SECRET_BYTES))
 }
 
 /// Enough of a line to recognise it, and too little to give a secret away.
 fn abridged(line: &str) -> String {
     let start: String = line.chars().take(12).collect();
-    if start.len() < line.len() {
-        format!("{start}…")
-    } else {
-        start
-    }
+    if start.len() < line.len() { format!("{start}…") } else { start }
 }
 
 #[cfg(test)]
@@ -282,18 +254,10 @@ SOURCE=
     #[test]
     fn the_example_says_which_variables_are_secret_and_how_long() {
         let variables = describe(".env.example", EXAMPLE).unwrap();
-        let secrets: Vec<_> = variables
-            .iter()
-            .map(|v| (v.name.as_str(), v.secret_bytes))
-            .collect();
+        let secrets: Vec<_> = variables.iter().map(|v| (v.name.as_str(), v.secret_bytes)).collect();
         assert_eq!(
             secrets,
-            [
-                ("PORT", None),
-                ("KEY", Some(64)),
-                ("PASSWORD", Some(32)),
-                ("SOURCE", None)
-            ]
+            [("PORT", None), ("KEY", Some(64)), ("PASSWORD", Some(32)), ("SOURCE", None)]
         );
     }
 

@@ -76,14 +76,12 @@ pub(crate) fn settle_source(ctx: &Ctx, project: &mut Project) -> Result<Source> 
 
 fn decide(ctx: &Ctx, project: &Project) -> Result<Source> {
     if ctx.is_dry_run() {
-        ctx.ui
-            .say("  would find out whether a registry gives the official images");
+        ctx.ui.say("  would find out whether a registry gives the official images");
         return Ok(Source::Registry);
     }
     match registry::provide(ctx, project) {
         Ok(()) => {
-            ctx.ui
-                .say("  images: the official ones (IMAGE_SOURCE=registry)");
+            ctx.ui.say("  images: the official ones (IMAGE_SOURCE=registry)");
             Ok(Source::Registry)
         }
         Err(error) if error.is::<crate::ctx::Interrupted>() => Err(error),
@@ -103,16 +101,10 @@ fn decide(ctx: &Ctx, project: &Project) -> Result<Source> {
 
 /// The Compose files for a source: the overlay stands right after the base, or not at all.
 fn compose_files(current: &[String], source: Source) -> Vec<String> {
-    let mut files: Vec<String> = current
-        .iter()
-        .filter(|file| *file != DISTRO_OVERLAY)
-        .cloned()
-        .collect();
+    let mut files: Vec<String> =
+        current.iter().filter(|file| *file != DISTRO_OVERLAY).cloned().collect();
     if source == Source::Distro {
-        let after_base = files
-            .iter()
-            .position(|file| file == BASE_FILE)
-            .map_or(0, |i| i + 1);
+        let after_base = files.iter().position(|file| file == BASE_FILE).map_or(0, |i| i + 1);
         files.insert(after_base, DISTRO_OVERLAY.to_owned());
     }
     files
@@ -133,9 +125,7 @@ pub(crate) fn ids(ctx: &Ctx, references: &[&str]) -> Result<BTreeMap<String, Str
     if references.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let command = Invocation::new("docker")
-        .args(["image", "inspect"])
-        .args(references.to_vec());
+    let command = Invocation::new("docker").args(["image", "inspect"]).args(references.to_vec());
     let output = ctx.try_read(command)?;
     if output.stdout.trim().is_empty() {
         let error = anyhow::anyhow!("{}", output.stderr.trim());
@@ -144,20 +134,13 @@ pub(crate) fn ids(ctx: &Ctx, references: &[&str]) -> Result<BTreeMap<String, Str
     let images: Vec<Image> =
         serde_json::from_str(&output.stdout).context("read what `docker image inspect` says")?;
     let names = |image: &Image| {
-        let tags = image
-            .repo_tags
-            .iter()
-            .flatten()
-            .chain(image.repo_digests.iter().flatten());
+        let tags = image.repo_tags.iter().flatten().chain(image.repo_digests.iter().flatten());
         tags.cloned().collect::<Vec<_>>()
     };
     let mut found = BTreeMap::new();
     for image in &images {
         let names = names(image);
-        for reference in references
-            .iter()
-            .filter(|reference| means(&names, reference))
-        {
+        for reference in references.iter().filter(|reference| means(&names, reference)) {
             found.insert((*reference).to_owned(), image.id.clone());
         }
     }
@@ -177,11 +160,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 fn first_line(text: &str) -> String {
-    text.lines()
-        .map(str::trim)
-        .rfind(|line| !line.is_empty())
-        .unwrap_or_default()
-        .to_owned()
+    text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

@@ -39,11 +39,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<ExitCode> {
-    let ctx = Ctx::new(
-        cli::root()?,
-        cli.global.options(),
-        Ui::new(cli.global.volume()),
-    )?;
+    let ctx = Ctx::new(cli::root()?, cli.global.options(), Ui::new(cli.global.volume()))?;
     let env_file = cli.global.env_file(&ctx);
     match cli.verb {
         Verb::Up(args) => commands::up::up(&ctx, &env_file, &args)?,

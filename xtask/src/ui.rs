@@ -31,11 +31,7 @@ pub(crate) struct Ui {
 impl Ui {
     pub(crate) fn new(volume: Volume) -> Ui {
         let live = volume == Volume::Normal && console::user_attended_stderr();
-        Ui {
-            volume,
-            bars: MultiProgress::new(),
-            live,
-        }
+        Ui { volume, bars: MultiProgress::new(), live }
     }
 
     pub(crate) fn is_verbose(&self) -> bool {
@@ -51,10 +47,7 @@ impl Ui {
 
     /// Something the person should know although the work goes on.
     pub(crate) fn warn(&self, line: impl Display) {
-        self.print(format!(
-            "{} {line}",
-            style("warning:").yellow().bold().for_stderr()
-        ));
+        self.print(format!("{} {line}", style("warning:").yellow().bold().for_stderr()));
     }
 
     /// Begins a section of the output; GitHub Actions can fold it.
@@ -62,10 +55,7 @@ impl Ui {
         if on_github() {
             self.say(format!("::group::{name}"));
         } else {
-            self.say(format!(
-                "\n{}",
-                style(format!("── {name}")).bold().for_stderr()
-            ));
+            self.say(format!("\n{}", style(format!("── {name}")).bold().for_stderr()));
         }
     }
 
@@ -87,12 +77,7 @@ impl Ui {
     pub(crate) fn step(&self, label: impl Into<String>) -> Step {
         let label = label.into();
         let bar = self.live.then(|| self.spinner(&label));
-        Step {
-            ui: self.clone(),
-            label,
-            bar,
-            started: Instant::now(),
-        }
+        Step { ui: self.clone(), label, bar, started: Instant::now() }
     }
 
     fn spinner(&self, label: &str) -> ProgressBar {
@@ -165,11 +150,7 @@ impl Step {
         let detail = detail.to_string();
         let time = seconds(self.started.elapsed());
         let time = style(time).dim().for_stderr();
-        if detail.is_empty() {
-            time.to_string()
-        } else {
-            format!("{detail}  {time}")
-        }
+        if detail.is_empty() { time.to_string() } else { format!("{detail}  {time}") }
     }
 
     fn end(&self, line: String) {
@@ -205,19 +186,13 @@ pub(crate) fn bytes(size: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    if unit == 0 {
-        format!("{size} B")
-    } else {
-        format!("{value:.1} {}", units[unit])
-    }
+    if unit == 0 { format!("{size} B") } else { format!("{value:.1} {}", units[unit]) }
 }
 
 /// Rows under a header, in columns as wide as their widest cell; the last column is not padded.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
-        let cells = rows
-            .iter()
-            .map(|row| console::measure_text_width(&row[column]));
+        let cells = rows.iter().map(|row| console::measure_text_width(&row[column]));
         cells.chain([header[column].len()]).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..header.len()).map(width).collect();
@@ -227,18 +202,9 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
         });
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
-    let head = line(
-        header
-            .iter()
-            .map(|cell| style(cell).bold().to_string())
-            .collect(),
-    );
+    let head = line(header.iter().map(|cell| style(cell).bold().to_string()).collect());
     let body = rows.iter().map(|row| line(row.clone()));
-    [head]
-        .into_iter()
-        .chain(body)
-        .collect::<Vec<_>>()
-        .join("\n")
+    [head].into_iter().chain(body).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -268,10 +234,7 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let rows = [
-            vec!["a".into(), "1".into()],
-            vec!["long".into(), "2".into()],
-        ];
+        let rows = [vec!["a".into(), "1".into()], vec!["long".into(), "2".into()]];
         let text = console::strip_ansi_codes(&table(&["NAME", "N"], &rows)).into_owned();
         assert_eq!(text, "NAME  N\na     1\nlong  2");
     }

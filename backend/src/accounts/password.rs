@@ -40,10 +40,7 @@ impl Passwords {
     pub fn new() -> Result<Self, Error> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let dummy = hash_now("no account has this password")?;
-        Ok(Self {
-            turns: Arc::new(Semaphore::new(cores)),
-            dummy: dummy.into(),
-        })
+        Ok(Self { turns: Arc::new(Semaphore::new(cores)), dummy: dummy.into() })
     }
 
     /// The hash to store for a new password.
@@ -121,10 +118,7 @@ mod tests {
     async fn only_the_right_password_of_a_known_account_verifies() {
         let passwords = Passwords::new().unwrap();
         let hash = passwords.hash("correct horse".to_owned()).await.unwrap();
-        assert!(
-            hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"),
-            "{hash}"
-        );
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
         let verify = |password: &str, hash| passwords.verify(password.to_owned(), hash);
         assert!(verify("correct horse", Some(hash.clone())).await.unwrap());
         assert!(!verify("wrong horse", Some(hash.clone())).await.unwrap());
@@ -137,10 +131,7 @@ mod tests {
         let passwords = Passwords::new().unwrap();
         let all = u32::try_from(passwords.turns.available_permits()).unwrap();
         let _held = passwords.turns.acquire_many(all).await.unwrap();
-        let error = passwords
-            .hash("correct horse".to_owned())
-            .await
-            .unwrap_err();
+        let error = passwords.hash("correct horse".to_owned()).await.unwrap_err();
         assert_eq!(error.status(), axum::http::StatusCode::SERVICE_UNAVAILABLE);
     }
 

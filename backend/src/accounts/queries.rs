@@ -23,19 +23,11 @@ pub(super) async fn insert(db: &PgPool, email: &Email, hash: &str) -> Result<Acc
     .bind(hash)
     .fetch_one(db)
     .await
-    .map_err(|error| {
-        match error
-            .as_database_error()
-            .and_then(|error| error.constraint())
-        {
-            Some("accounts_email_key") => Error::Conflict("This e-mail address has an account."),
-            _ => error.into(),
-        }
+    .map_err(|error| match error.as_database_error().and_then(|error| error.constraint()) {
+        Some("accounts_email_key") => Error::Conflict("This e-mail address has an account."),
+        _ => error.into(),
     })?;
-    Ok(Account {
-        id,
-        email: email.as_str().to_owned(),
-    })
+    Ok(Account { id, email: email.as_str().to_owned() })
 }
 
 pub(super) async fn find(db: &PgPool, id: i64) -> Result<Option<Account>, Error> {

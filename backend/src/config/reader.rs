@@ -22,10 +22,7 @@ impl Reader<'static> {
 impl<'a> Reader<'a> {
     /// Any source of variables; tests pass a map.
     pub fn new(lookup: Lookup<'a>) -> Self {
-        Self {
-            lookup,
-            errors: Vec::new(),
-        }
+        Self { lookup, errors: Vec::new() }
     }
 
     /// Notes an error.
@@ -42,9 +39,7 @@ impl<'a> Reader<'a> {
     pub fn required(&mut self, name: &str) -> Option<String> {
         let value = self.optional(name);
         if value.is_none() {
-            self.reject(format!(
-                "{name} is not set: .env.example says what it is for"
-            ));
+            self.reject(format!("{name} is not set: .env.example says what it is for"));
         }
         value
     }
@@ -58,9 +53,7 @@ impl<'a> Reader<'a> {
         match value.parse() {
             Ok(parsed) => Some(parsed),
             Err(error) => {
-                self.reject(format!(
-                    "{name} is `{value}` ({error}): set it to {expected}"
-                ));
+                self.reject(format!("{name} is `{value}` ({error}): set it to {expected}"));
                 None
             }
         }
@@ -71,9 +64,7 @@ impl<'a> Reader<'a> {
         let file_name = format!("{name}_FILE");
         match (self.optional(name), self.optional(&file_name)) {
             (Some(_), Some(_)) => {
-                self.reject(format!(
-                    "both {name} and {file_name} are set: keep one of them"
-                ));
+                self.reject(format!("both {name} and {file_name} are set: keep one of them"));
                 None
             }
             (Some(value), None) => Some(Secret::new(value)),
@@ -95,9 +86,7 @@ impl<'a> Reader<'a> {
                 Some(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()))
             }
             Ok(_) => {
-                self.reject(format!(
-                    "{name} names {path}, which is empty: write the secret to it"
-                ));
+                self.reject(format!("{name} names {path}, which is empty: write the secret to it"));
                 None
             }
             Err(error) => {

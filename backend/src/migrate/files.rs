@@ -86,14 +86,7 @@ impl Migration {
         let transactional = sql.lines().next().map(str::trim_end) != Some(NO_TRANSACTION);
         check_statements(file, &sql, transactional)?;
         let checksum = hex::encode(Sha256::digest(sql.as_bytes()));
-        Ok(Self {
-            version,
-            name,
-            file: file.to_owned(),
-            sql,
-            checksum,
-            transactional,
-        })
+        Ok(Self { version, name, file: file.to_owned(), sql, checksum, transactional })
     }
 }
 
@@ -101,9 +94,7 @@ fn split_name(file: &str) -> Option<(i64, String)> {
     let (number, name) = file.strip_suffix(".sql")?.split_once('_')?;
     let good_number = number.len() >= 4 && number.bytes().all(|byte| byte.is_ascii_digit());
     let good_name = !name.is_empty()
-        && name
-            .bytes()
-            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'));
+        && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'));
     let version = number.parse().ok()?;
     (good_number && good_name && version > 0).then(|| (version, name.to_owned()))
 }
@@ -123,16 +114,9 @@ fn check_statements(file: &str, text: &str, transactional: bool) -> Result<(), M
         ));
     }
     for statement in statements {
-        let word = statement
-            .split(|c: char| !c.is_ascii_alphabetic())
-            .next()
-            .unwrap_or_default();
+        let word = statement.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
         let word = word.to_ascii_uppercase();
-        if [
-            "BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "PREPARE",
-        ]
-        .contains(&&*word)
-        {
+        if ["BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "PREPARE"].contains(&&*word) {
             return refuse(format!(
                 "holds `{word}`: each file already is one transaction. Remove the statement"
             ));
@@ -163,33 +147,16 @@ mod tests {
 
     #[test]
     fn line_ends_do_not_change_the_checksum_but_a_comment_does() {
-        let checksum = |text| {
-            Set::parse([("0001_a.sql", text)]).unwrap().0[0]
-                .checksum
-                .clone()
-        };
-        assert_eq!(
-            checksum("SELECT 1;\n-- x\n"),
-            checksum("SELECT 1;\r\n-- x\r\n")
-        );
+        let checksum = |text| Set::parse([("0001_a.sql", text)]).unwrap().0[0].checksum.clone();
+        assert_eq!(checksum("SELECT 1;\n-- x\n"), checksum("SELECT 1;\r\n-- x\r\n"));
         assert_ne!(checksum("SELECT 1;\n-- x\n"), checksum("SELECT 1;\n-- y\n"));
     }
 
     #[test]
     fn names_and_numbers_are_checked() {
-        for file in [
-            "1_a.sql",
-            "0001.sql",
-            "0001_A.sql",
-            "0001_a.txt",
-            "0000_a.sql",
-            "x_a.sql",
-        ] {
+        for file in ["1_a.sql", "0001.sql", "0001_A.sql", "0001_a.txt", "0000_a.sql", "x_a.sql"] {
             let message = error(&[(file, "SELECT 1")]);
-            assert!(
-                message.contains(file) && message.contains("NNNN_name.sql"),
-                "{message}"
-            );
+            assert!(message.contains(file) && message.contains("NNNN_name.sql"), "{message}");
         }
         let message = error(&[("0001_a.sql", "SELECT 1"), ("00001_b.sql", "SELECT 1")]);
         assert!(message.contains("same number"), "{message}");

@@ -116,16 +116,9 @@ impl History {
         .fetch_all(connection)
         .await
         .map_err(during("reading schema_migrations"))?;
-        let applied =
-            rows.into_iter().map(
-                |(version, name, checksum, applied_at, duration_ms)| Applied {
-                    version,
-                    name,
-                    checksum,
-                    applied_at,
-                    duration_ms,
-                },
-            );
+        let applied = rows.into_iter().map(|(version, name, checksum, applied_at, duration_ms)| {
+            Applied { version, name, checksum, applied_at, duration_ms }
+        });
         Ok(Self(applied.collect()))
     }
 
@@ -244,24 +237,15 @@ mod tests {
     #[test]
     fn an_edited_or_renamed_file_is_named() {
         let text = problems(&applied(&[A, B]), &[A, ("0002_b.sql", "SELECT 22")]);
-        assert!(
-            text.contains("0002_b.sql is not what was applied"),
-            "{text}"
-        );
+        assert!(text.contains("0002_b.sql is not what was applied"), "{text}");
         let text = problems(&applied(&[A, B]), &[A, ("0002_other.sql", "SELECT 2")]);
-        assert!(
-            text.contains("0002_other.sql is not what was applied"),
-            "{text}"
-        );
+        assert!(text.contains("0002_other.sql is not what was applied"), "{text}");
     }
 
     #[test]
     fn a_gap_is_an_error_and_a_newer_schema_is_not() {
         let text = problems(&applied(&[A, B, C]), &[A, C]);
-        assert!(
-            text.contains("0002_b.sql was applied and is gone"),
-            "{text}"
-        );
+        assert!(text.contains("0002_b.sql was applied and is gone"), "{text}");
 
         let files = set(&[A, B]);
         let history = applied(&[A, B, C]);

@@ -86,10 +86,7 @@ async fn holder(connection: &mut PgConnection) -> String {
 impl Lock {
     /// Fails if the connection, and with it the lock, was lost: another migrator may be at work.
     pub async fn check(&mut self) -> Result<(), MigrateError> {
-        self.0
-            .ping()
-            .await
-            .map_err(during("checking that the migration lock is still held"))
+        self.0.ping().await.map_err(during("checking that the migration lock is still held"))
     }
 
     /// Frees the lock at once by ending its session.

@@ -95,11 +95,7 @@ fn dollar_quoted(rest: &str) -> Option<usize> {
     {
         return None;
     }
-    Some(
-        rest[end_of_tag..]
-            .find(tag)
-            .map_or(rest.len(), |at| end_of_tag + at + tag.len()),
-    )
+    Some(rest[end_of_tag..].find(tag).map_or(rest.len(), |at| end_of_tag + at + tag.len()))
 }
 
 #[cfg(test)]
@@ -111,19 +107,10 @@ mod tests {
         let cases: &[(&str, &[&str])] = &[
             ("SELECT 1; SELECT 2", &["SELECT 1", "SELECT 2"]),
             (" ; ;\n", &[]),
-            (
-                "-- a; b\nSELECT ';' /* ; /* ; */ ; */;",
-                &["SELECT ';' /* ; /* ; */ ; */"],
-            ),
-            (
-                "SELECT 'it''s;'; SELECT \"a;b\"",
-                &["SELECT 'it''s;'", "SELECT \"a;b\""],
-            ),
+            ("-- a; b\nSELECT ';' /* ; /* ; */ ; */;", &["SELECT ';' /* ; /* ; */ ; */"]),
+            ("SELECT 'it''s;'; SELECT \"a;b\"", &["SELECT 'it''s;'", "SELECT \"a;b\""]),
             ("SELECT E'\\';'; SELECT 2", &["SELECT E'\\';'", "SELECT 2"]),
-            (
-                "DO $$BEGIN; END;$$; SELECT 1",
-                &["DO $$BEGIN; END;$$", "SELECT 1"],
-            ),
+            ("DO $$BEGIN; END;$$; SELECT 1", &["DO $$BEGIN; END;$$", "SELECT 1"]),
             ("DO $x$ $$;$$ ; $x$", &["DO $x$ $$;$$ ; $x$"]),
             ("SELECT $1; SELECT $2", &["SELECT $1", "SELECT $2"]),
             ("SELECT 'ü;'; -- Ende", &["SELECT 'ü;'"]),
@@ -136,13 +123,7 @@ mod tests {
 
     #[test]
     fn a_name_is_found_as_a_whole_word_only() {
-        assert!(names(
-            "CREATE INDEX CONCURRENTLY by_day ON t (day)",
-            "by_day"
-        ));
-        assert!(!names(
-            "CREATE INDEX CONCURRENTLY by_day_2 ON t (day)",
-            "by_day"
-        ));
+        assert!(names("CREATE INDEX CONCURRENTLY by_day ON t (day)", "by_day"));
+        assert!(!names("CREATE INDEX CONCURRENTLY by_day_2 ON t (day)", "by_day"));
     }
 }

@@ -45,10 +45,8 @@ pub struct Status {
 /// Compares the files with the database.
 pub async fn status(config: &DatabaseConfig, set: &Set) -> Result<Status, MigrateError> {
     // The server itself refuses to write: a promise that does not rest on this code.
-    let options = db::options(config, "backend migrate status").options([
-        ("default_transaction_read_only", "on"),
-        ("statement_timeout", "10s"),
-    ]);
+    let options = db::options(config, "backend migrate status")
+        .options([("default_transaction_read_only", "on"), ("statement_timeout", "10s")]);
     let mut connection = PgConnection::connect_with(&options)
         .await
         .map_err(during("connecting to read the migrations' status"))?;
@@ -69,43 +67,24 @@ fn compare(history: &History, set: &Set) -> Status {
             duration_ms: Some(applied.duration_ms),
         })
         .collect();
-    migrations.extend(
-        comparison
-            .pending
-            .iter()
-            .chain(&comparison.out_of_order)
-            .map(|file| Line {
-                version: file.version,
-                file: file.file.clone(),
-                state: state(&comparison, file.version),
-                applied_at: None,
-                duration_ms: None,
-            }),
-    );
+    migrations.extend(comparison.pending.iter().chain(&comparison.out_of_order).map(|file| Line {
+        version: file.version,
+        file: file.file.clone(),
+        state: state(&comparison, file.version),
+        applied_at: None,
+        duration_ms: None,
+    }));
     migrations.sort_by_key(|line| line.version);
     let problems = comparison.problems();
-    Status {
-        migrations,
-        pending: comparison.pending.len(),
-        ok: problems.is_none(),
-        problems,
-    }
+    Status { migrations, pending: comparison.pending.len(), ok: problems.is_none(), problems }
 }
 
 fn state(comparison: &Comparison<'_>, version: i64) -> &'static str {
     let prefix = format!("{version:04}_");
     let among = |files: &[String]| files.iter().any(|file| file.starts_with(&prefix));
-    if comparison
-        .pending
-        .iter()
-        .any(|file| file.version == version)
-    {
+    if comparison.pending.iter().any(|file| file.version == version) {
         "pending"
-    } else if comparison
-        .out_of_order
-        .iter()
-        .any(|file| file.version == version)
-    {
+    } else if comparison.out_of_order.iter().any(|file| file.version == version) {
         "out-of-order"
     } else if comparison.edited.iter().any(|file| file.version == version) {
         "edited"
@@ -121,30 +100,16 @@ fn state(comparison: &Comparison<'_>, version: i64) -> &'static str {
 impl Status {
     /// For a person.
     pub fn table(&self) -> String {
-        let width = self
-            .migrations
-            .iter()
-            .map(|line| line.file.len())
-            .max()
-            .unwrap_or(4)
-            .max(4);
-        let mut text = format!(
-            "{:<width$}  {:<12}  {:<20}  TOOK\n",
-            "FILE", "STATE", "APPLIED AT"
-        );
+        let width = self.migrations.iter().map(|line| line.file.len()).max().unwrap_or(4).max(4);
+        let mut text = format!("{:<width$}  {:<12}  {:<20}  TOOK\n", "FILE", "STATE", "APPLIED AT");
         for line in &self.migrations {
             // To the second: fractions are in the JSON form.
-            let at = line.applied_at.as_deref().map_or("-".to_owned(), |at| {
-                format!("{}Z", at.get(..19).unwrap_or(at))
-            });
-            let took = line
-                .duration_ms
-                .map_or("-".to_owned(), |ms| format!("{ms} ms"));
-            let _ = writeln!(
-                text,
-                "{:<width$}  {:<12}  {at:<20}  {took}",
-                line.file, line.state
-            );
+            let at = line
+                .applied_at
+                .as_deref()
+                .map_or("-".to_owned(), |at| format!("{}Z", at.get(..19).unwrap_or(at)));
+            let took = line.duration_ms.map_or("-".to_owned(), |ms| format!("{ms} ms"));
+            let _ = writeln!(text, "{:<width$}  {:<12}  {at:<20}  {took}", line.file, line.state);
         }
         text
     }

@@ -19,11 +19,7 @@ type Row = (i64, String, OffsetDateTime);
 
 impl From<Row> for Note {
     fn from((id, text, created_at): Row) -> Self {
-        Self {
-            id,
-            text,
-            created_at,
-        }
+        Self { id, text, created_at }
     }
 }
 

@@ -35,9 +35,7 @@ pub(super) async fn finish(request: Request, next: Next) -> Response {
             headers.insert(REQUEST_ID, value);
         }
         // What the API says belongs to one person and one moment.
-        headers
-            .entry(header::CACHE_CONTROL)
-            .or_insert(HeaderValue::from_static("no-store"));
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         let status = response.status().as_u16();
         let ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
         // Health checks come every few seconds for ever; they are worth a line when they fail.
@@ -52,14 +50,10 @@ pub(super) async fn finish(request: Request, next: Next) -> Response {
 
 /// The id that nginx gave, if it has a sane form, or a new one.
 fn request_id(headers: &HeaderMap) -> String {
-    let given = headers
-        .get(REQUEST_ID)
-        .and_then(|value| value.to_str().ok());
+    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
     let sane = |id: &&str| {
         (8..=64).contains(&id.len())
-            && id
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
     given.filter(sane).map_or_else(new_id, str::to_owned)
 }
@@ -80,17 +74,12 @@ fn with_problem(response: Response, id: &str) -> Response {
         return response;
     }
     let (mut parts, _) = response.into_parts();
-    let mut problem = parts
-        .extensions
-        .remove()
-        .unwrap_or_else(|| Problem::of(status));
+    let mut problem = parts.extensions.remove().unwrap_or_else(|| Problem::of(status));
     id.clone_into(&mut problem.request_id);
     let body = serde_json::to_vec(&problem).unwrap_or_default();
     let problem_json = HeaderValue::from_static("application/problem+json");
     parts.headers.insert(header::CONTENT_TYPE, problem_json);
-    parts
-        .headers
-        .insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
     Response::from_parts(parts, Body::from(body))
 }
 
@@ -121,23 +110,14 @@ mod tests {
     fn router() -> Router {
         Router::new()
             .route("/ok", get(async || "fine"))
-            .route(
-                "/field",
-                get(async || Error::field("text", "Write something.")),
-            )
-            .route(
-                "/panic",
-                get(async || -> &'static str { panic!("a test's own panic") }),
-            )
+            .route("/field", get(async || Error::field("text", "Write something.")))
+            .route("/panic", get(async || -> &'static str { panic!("a test's own panic") }))
             .layer(tower_http::catch_panic::CatchPanicLayer::custom(panicked))
             .layer(middleware::from_fn(finish))
     }
 
     async fn ask(request: axum::http::request::Builder) -> (Response, Value) {
-        let response = router()
-            .oneshot(request.body(Body::empty()).unwrap())
-            .await
-            .unwrap();
+        let response = router().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = axum::body::to_bytes(body, 10_000).await.unwrap();
         let value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
@@ -155,17 +135,11 @@ mod tests {
         for (request, status, title) in expected {
             let (response, problem) = ask(request).await;
             assert_eq!(response.status(), status);
-            assert_eq!(
-                response.headers()[header::CONTENT_TYPE],
-                "application/problem+json"
-            );
+            assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
             assert_eq!(problem["type"], "about:blank");
             assert_eq!(problem["title"], title);
             assert_eq!(problem["status"], status);
-            assert_eq!(
-                response.headers()[REQUEST_ID],
-                problem["request_id"].as_str().unwrap()
-            );
+            assert_eq!(response.headers()[REQUEST_ID], problem["request_id"].as_str().unwrap());
         }
     }
 

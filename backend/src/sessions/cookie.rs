@@ -19,11 +19,7 @@ impl Cookies {
     /// With `__Host-` a browser takes the cookie only over TLS, for this host alone and for `/`,
     /// so that no neighbouring subdomain can plant one. Without TLS it would refuse that name.
     fn name(self) -> &'static str {
-        if self.secure {
-            "__Host-session"
-        } else {
-            "session"
-        }
+        if self.secure { "__Host-session" } else { "session" }
     }
 
     /// The id that a request brings. Of several cookies with the name, the first that is one.

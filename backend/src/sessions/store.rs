@@ -78,9 +78,7 @@ impl Sessions {
     async fn attempt(config: &RedisConfig, key: Key) -> Result<Self, RedisError> {
         // Without the user time-out a host that vanished would be written to for a quarter of an
         // hour before the kernel gives the connection up, and the manager reconnects only then.
-        let tcp = TcpSettings::default()
-            .set_nodelay(true)
-            .set_user_timeout(Duration::from_secs(2));
+        let tcp = TcpSettings::default().set_nodelay(true).set_user_timeout(Duration::from_secs(2));
         let address = ConnectionAddr::Tcp(config.host.clone(), config.port);
         let client = Client::open(address.into_connection_info()?.set_tcp_settings(tcp))?;
         let options = ConnectionManagerConfig::new()
@@ -103,11 +101,8 @@ impl Sessions {
     /// Starts a session for an account, under a new id.
     pub async fn create(&self, account_id: i64) -> Result<SessionId, Error> {
         let id = SessionId::generate()?;
-        let record = serde_json::to_string(&Session {
-            account_id,
-            created: now(),
-        })
-        .map_err(Error::internal)?;
+        let record = serde_json::to_string(&Session { account_id, created: now() })
+            .map_err(Error::internal)?;
         let key = self.key_of(id);
         self.run(|mut redis| {
             let (key, record) = (key.clone(), record.clone());
@@ -140,11 +135,7 @@ impl Sessions {
             // The idle time-out would outlive the absolute one: let Redis forget it on time.
             self.run(|mut redis| {
                 let key = key.clone();
-                async move {
-                    redis
-                        .expire_at::<_, ()>(key, i64::try_from(end).unwrap_or(0))
-                        .await
-                }
+                async move { redis.expire_at::<_, ()>(key, i64::try_from(end).unwrap_or(0)).await }
             })
             .await?;
         }
@@ -175,18 +166,12 @@ impl Sessions {
         };
         match timeout(DEADLINE, attempts).await {
             Ok(outcome) => Ok(outcome?),
-            Err(_) => Err(Error::unavailable(
-                "the session store",
-                "Redis did not answer in time",
-            )),
+            Err(_) => Err(Error::unavailable("the session store", "Redis did not answer in time")),
         }
     }
 
     fn key_of(&self, id: SessionId) -> String {
-        format!(
-            "session:{}",
-            hex::encode(keyed_hash(&self.key, id.as_bytes()))
-        )
+        format!("session:{}", hex::encode(keyed_hash(&self.key, id.as_bytes())))
     }
 }
 
@@ -199,9 +184,7 @@ fn keyed_hash(key: &Key, message: &[u8]) -> [u8; 32] {
 }
 
 fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |elapsed| elapsed.as_secs())
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
 }
 
 #[cfg(test)]

@@ -5,9 +5,7 @@ use serde_json::json;
 use crate::support::{PASSWORD, Person, stack};
 
 fn sign_in_body(person: &Person) -> Vec<u8> {
-    json!({ "email": person.email, "password": PASSWORD })
-        .to_string()
-        .into_bytes()
+    json!({ "email": person.email, "password": PASSWORD }).to_string().into_bytes()
 }
 
 #[test]
@@ -18,21 +16,14 @@ fn requests_from_another_site_are_refused_before_anything_else() {
         &[("sec-fetch-site", "same-site")],
         &[("origin", "https://evil.example")],
         &[("origin", "null")],
-        &[
-            ("sec-fetch-site", "cross-site"),
-            ("origin", "http://localhost"),
-        ],
+        &[("sec-fetch-site", "cross-site"), ("origin", "http://localhost")],
     ];
     for headers in foreign {
         // Signing in as somebody else's account is an attack too, and has no session to bind to.
         let stranger = Person::new();
-        stranger
-            .call("POST", "/api/session", headers, sign_in_body(&person))
-            .problem(403);
+        stranger.call("POST", "/api/session", headers, sign_in_body(&person)).problem(403);
         // The right token does not help either.
-        person
-            .call("DELETE", "/api/session", headers, Vec::new())
-            .problem(403);
+        person.call("DELETE", "/api/session", headers, Vec::new()).problem(403);
     }
     person.get("/api/session").expect(200);
 }
@@ -48,9 +39,7 @@ fn requests_of_this_site_and_of_no_browser_pass() {
     ];
     let person = Person::signed_up();
     for headers in own {
-        Person::new()
-            .call("POST", "/api/session", headers, sign_in_body(&person))
-            .expect(200);
+        Person::new().call("POST", "/api/session", headers, sign_in_body(&person)).expect(200);
     }
 }
 

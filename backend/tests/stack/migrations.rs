@@ -13,10 +13,7 @@ use crate::support::{stack, unique};
 
 type File = (&'static str, &'static str);
 
-const ONE: File = (
-    "0001_one.sql",
-    "CREATE TABLE one (id int); INSERT INTO one VALUES (1);",
-);
+const ONE: File = ("0001_one.sql", "CREATE TABLE one (id int); INSERT INTO one VALUES (1);");
 const TWO: File = ("0002_two.sql", "CREATE TABLE two (id int);");
 const THREE: File = ("0003_three.sql", "CREATE TABLE three (id int);");
 
@@ -51,10 +48,8 @@ impl Database {
 
     async fn text(&self, query: &'static str) -> String {
         let mut connection = connect(&self.0).await;
-        let text: Option<String> = sqlx::query_scalar(query)
-            .fetch_one(&mut connection)
-            .await
-            .unwrap();
+        let text: Option<String> =
+            sqlx::query_scalar(query).fetch_one(&mut connection).await.unwrap();
         text.unwrap_or_default()
     }
 
@@ -82,17 +77,12 @@ fn server() -> DatabaseConfig {
 }
 
 async fn connect(config: &DatabaseConfig) -> PgConnection {
-    PgConnection::connect_with(&db::options(config, "test"))
-        .await
-        .unwrap()
+    PgConnection::connect_with(&db::options(config, "test")).await.unwrap()
 }
 
 async fn execute(config: &DatabaseConfig, statement: &str) {
     let mut connection = connect(config).await;
-    sqlx::raw_sql(AssertSqlSafe(statement))
-        .execute(&mut connection)
-        .await
-        .unwrap();
+    sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
 }
 
 fn set(files: &[File]) -> Set {
@@ -103,21 +93,9 @@ fn set(files: &[File]) -> Set {
 async fn files_are_applied_once_and_in_order() {
     let database = Database::new().await;
     let summary = database.run(&[TWO, ONE]).await.unwrap();
-    assert_eq!(
-        summary,
-        Summary {
-            applied: 2,
-            total: 2
-        }
-    );
+    assert_eq!(summary, Summary { applied: 2, total: 2 });
     let summary = database.run(&[ONE, TWO, THREE]).await.unwrap();
-    assert_eq!(
-        summary,
-        Summary {
-            applied: 1,
-            total: 3
-        }
-    );
+    assert_eq!(summary, Summary { applied: 1, total: 3 });
     assert_eq!(database.schema().await, "one three two");
     assert_eq!(database.text("SELECT count(*)::text FROM one").await, "1");
     database.drop().await;
@@ -131,15 +109,9 @@ async fn edited_missing_and_late_files_stop_it_before_it_changes_anything() {
 
     let edited = ("0001_one.sql", "CREATE TABLE one (id bigint);");
     let message = database.error(&[edited, THREE, four]).await;
-    assert!(
-        message.contains("0001_one.sql is not what was applied"),
-        "{message}"
-    );
+    assert!(message.contains("0001_one.sql is not what was applied"), "{message}");
     let message = database.error(&[THREE, four]).await;
-    assert!(
-        message.contains("0001_one.sql was applied and is gone"),
-        "{message}"
-    );
+    assert!(message.contains("0001_one.sql was applied and is gone"), "{message}");
     let message = database.error(&[ONE, TWO, THREE, four]).await;
     assert!(message.contains("0002_two.sql comes before"), "{message}");
 
@@ -151,29 +123,14 @@ async fn edited_missing_and_late_files_stop_it_before_it_changes_anything() {
 #[tokio::test]
 async fn a_failure_leaves_nothing_and_can_be_mended() {
     let database = Database::new().await;
-    let broken = (
-        "0002_two.sql",
-        "CREATE TABLE two (id int);\nINSERT INTO nowhere VALUES (1);",
-    );
+    let broken = ("0002_two.sql", "CREATE TABLE two (id int);\nINSERT INTO nowhere VALUES (1);");
     let message = database.error(&[ONE, broken, THREE]).await;
-    assert!(
-        message.contains("migrations/0002_two.sql failed"),
-        "{message}"
-    );
-    assert!(
-        message.contains("does not exist (SQLSTATE 42P01), line 2"),
-        "{message}"
-    );
+    assert!(message.contains("migrations/0002_two.sql failed"), "{message}");
+    assert!(message.contains("does not exist (SQLSTATE 42P01), line 2"), "{message}");
     assert_eq!(database.schema().await, "one");
 
     let summary = database.run(&[ONE, TWO, THREE]).await.unwrap();
-    assert_eq!(
-        summary,
-        Summary {
-            applied: 2,
-            total: 3
-        }
-    );
+    assert_eq!(summary, Summary { applied: 2, total: 3 });
     database.drop().await;
 }
 
@@ -181,20 +138,10 @@ async fn a_failure_leaves_nothing_and_can_be_mended() {
 async fn many_migrators_at_once_apply_each_file_once() {
     let database = Database::new().await;
     // The statement that deadlocks with a lock that is waited for inside PostgreSQL.
-    let slow = (
-        "0002_slow.sql",
-        "SELECT pg_sleep(0.5); CREATE TABLE slow (id int);",
-    );
-    let index = (
-        "0003_index.sql",
-        "-- no-transaction\nCREATE INDEX CONCURRENTLY i ON one (id);",
-    );
+    let slow = ("0002_slow.sql", "SELECT pg_sleep(0.5); CREATE TABLE slow (id int);");
+    let index = ("0003_index.sql", "-- no-transaction\nCREATE INDEX CONCURRENTLY i ON one (id);");
     let files = [ONE, slow, index];
-    let (a, b, c) = tokio::join!(
-        database.run(&files),
-        database.run(&files),
-        database.run(&files)
-    );
+    let (a, b, c) = tokio::join!(database.run(&files), database.run(&files), database.run(&files));
     let applied: usize = [a, b, c].into_iter().map(|run| run.unwrap().applied).sum();
     assert_eq!(applied, 3);
     assert_eq!(database.schema().await, "i one slow");
@@ -204,9 +151,7 @@ async fn many_migrators_at_once_apply_each_file_once() {
 #[tokio::test]
 async fn a_migrator_says_whom_it_waits_for_and_gives_up() {
     let database = Database::new().await;
-    let held = lock::acquire(&database.0, lock::WAIT, &|_| {})
-        .await
-        .unwrap();
+    let held = lock::acquire(&database.0, lock::WAIT, &|_| {}).await.unwrap();
     let said = Mutex::new(Vec::new());
     let report = |line: &str| said.lock().unwrap().push(line.to_owned());
     let limit = std::time::Duration::from_millis(500);
@@ -214,27 +159,17 @@ async fn a_migrator_says_whom_it_waits_for_and_gives_up() {
     let message = outcome.err().unwrap().to_string();
     assert!(message.contains("another migrator (pid "), "{message}");
     let said = said.into_inner().unwrap();
-    assert!(
-        said[0].contains("waiting for another migrator to finish: pid "),
-        "{said:?}"
-    );
+    assert!(said[0].contains("waiting for another migrator to finish: pid "), "{said:?}");
 
     held.release().await;
-    lock::acquire(&database.0, limit, &|_| {})
-        .await
-        .unwrap()
-        .release()
-        .await;
+    lock::acquire(&database.0, limit, &|_| {}).await.unwrap().release().await;
     database.drop().await;
 }
 
 #[tokio::test]
 async fn an_index_that_failed_half_way_is_removed_and_built_again() {
     let database = Database::new().await;
-    let table = (
-        "0001_t.sql",
-        "CREATE TABLE t (c int); INSERT INTO t VALUES (1), (1);",
-    );
+    let table = ("0001_t.sql", "CREATE TABLE t (c int); INSERT INTO t VALUES (1), (1);");
     let index = (
         "0002_index.sql",
         "-- no-transaction\nCREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS t_c ON t (c);",
@@ -246,10 +181,7 @@ async fn an_index_that_failed_half_way_is_removed_and_built_again() {
     // As a run that was killed leaves it: `IF NOT EXISTS` would take it for a good one.
     let mut connection = connect(&database.0).await;
     let statement = "CREATE UNIQUE INDEX CONCURRENTLY t_c ON t (c)";
-    sqlx::raw_sql(statement)
-        .execute(&mut connection)
-        .await
-        .unwrap_err();
+    sqlx::raw_sql(statement).execute(&mut connection).await.unwrap_err();
     assert_eq!(database.schema().await, "t t_c");
     execute(&database.0, "DELETE FROM t").await;
     database.run(&[table, index]).await.unwrap();
@@ -268,15 +200,9 @@ async fn a_lock_held_elsewhere_fails_the_file_and_says_so() {
         .execute(&mut *transaction)
         .await
         .unwrap();
-    let quick = (
-        "0002_quick.sql",
-        "SET lock_timeout = '100ms'; ALTER TABLE one ADD b int;",
-    );
+    let quick = ("0002_quick.sql", "SET lock_timeout = '100ms'; ALTER TABLE one ADD b int;");
     let message = database.error(&[ONE, quick]).await;
-    assert!(
-        message.contains("Another session holds a lock"),
-        "{message}"
-    );
+    assert!(message.contains("Another session holds a lock"), "{message}");
     transaction.rollback().await.unwrap();
     database.run(&[ONE, quick]).await.unwrap();
     database.drop().await;
@@ -287,16 +213,8 @@ async fn a_schema_newer_than_the_program_does_not_stop_it() {
     let database = Database::new().await;
     database.run(&[ONE, TWO, THREE]).await.unwrap();
     let summary = database.run(&[ONE, TWO]).await.unwrap();
-    assert_eq!(
-        summary,
-        Summary {
-            applied: 0,
-            total: 3
-        }
-    );
-    let status = status::status(&database.0, &set(&[ONE, TWO]))
-        .await
-        .unwrap();
+    assert_eq!(summary, Summary { applied: 0, total: 3 });
+    let status = status::status(&database.0, &set(&[ONE, TWO])).await.unwrap();
     assert_eq!(status.migrations[2].state, "newer");
     database.drop().await;
 }
@@ -304,17 +222,13 @@ async fn a_schema_newer_than_the_program_does_not_stop_it() {
 #[tokio::test]
 async fn status_writes_nothing() {
     let database = Database::new().await;
-    let status = status::status(&database.0, &set(&[ONE, TWO]))
-        .await
-        .unwrap();
+    let status = status::status(&database.0, &set(&[ONE, TWO])).await.unwrap();
     assert_eq!((status.pending, status.ok), (2, true));
     let tables = "SELECT count(*)::text FROM pg_tables WHERE schemaname = 'public'";
     assert_eq!(database.text(tables).await, "0");
 
     database.run(&[ONE]).await.unwrap();
-    let status = status::status(&database.0, &set(&[ONE, TWO]))
-        .await
-        .unwrap();
+    let status = status::status(&database.0, &set(&[ONE, TWO])).await.unwrap();
     let states: Vec<_> = status.migrations.iter().map(|line| line.state).collect();
     assert_eq!(states, ["applied", "pending"]);
     database.drop().await;
@@ -322,16 +236,10 @@ async fn status_writes_nothing() {
 
 #[tokio::test]
 async fn a_wrong_password_is_told_at_once() {
-    let config = DatabaseConfig {
-        password: Secret::new("certainly wrong".to_owned()),
-        ..server()
-    };
+    let config = DatabaseConfig { password: Secret::new("certainly wrong".to_owned()), ..server() };
     let start = std::time::Instant::now();
     let limit = std::time::Duration::from_secs(60);
-    let error = db::wait(&config, limit, &|_| {})
-        .await
-        .unwrap_err()
-        .to_string();
+    let error = db::wait(&config, limit, &|_| {}).await.unwrap_err().to_string();
     assert!(error.contains("refused the password of role"), "{error}");
     assert!(!error.contains("certainly wrong"), "{error}");
     assert!(start.elapsed().as_secs() < 10);

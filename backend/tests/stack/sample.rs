@@ -5,35 +5,22 @@ use serde_json::{Value, json};
 use crate::support::Person;
 
 fn texts(page: &Value) -> Vec<&str> {
-    page["notes"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|note| note["text"].as_str().unwrap())
-        .collect()
+    page["notes"].as_array().unwrap().iter().map(|note| note["text"].as_str().unwrap()).collect()
 }
 
 #[test]
 fn notes_are_written_and_listed_newest_first_page_by_page() {
     let person = Person::signed_up();
     for text in ["one", "two", "three"] {
-        let note = person
-            .post("/api/notes", &json!({ "text": text }))
-            .expect(201)
-            .json();
+        let note = person.post("/api/notes", &json!({ "text": text })).expect(201).json();
         assert_eq!(note["text"], text);
-        assert!(
-            note["created_at"].as_str().unwrap().ends_with('Z'),
-            "{note}"
-        );
+        assert!(note["created_at"].as_str().unwrap().ends_with('Z'), "{note}");
     }
     let first = person.get("/api/notes?limit=2").expect(200).json();
     assert_eq!(texts(&first), ["three", "two"]);
 
     // What is written meanwhile does not shift the next page.
-    person
-        .post("/api/notes", &json!({ "text": "four" }))
-        .expect(201);
+    person.post("/api/notes", &json!({ "text": "four" })).expect(201);
     let next = format!("/api/notes?limit=2&before={}", first["next_before"]);
     let second = person.get(&next).expect(200).json();
     assert_eq!(texts(&second), ["one"]);
@@ -43,8 +30,7 @@ fn notes_are_written_and_listed_newest_first_page_by_page() {
 #[test]
 fn nobody_sees_the_notes_of_another() {
     let [one, other] = [Person::signed_up(), Person::signed_up()];
-    one.post("/api/notes", &json!({ "text": "mine" }))
-        .expect(201);
+    one.post("/api/notes", &json!({ "text": "mine" })).expect(201);
     assert!(texts(&other.get("/api/notes").expect(200).json()).is_empty());
     Person::new().get("/api/notes").problem(401);
 }
@@ -53,9 +39,7 @@ fn nobody_sees_the_notes_of_another() {
 fn what_is_no_note_is_refused() {
     let person = Person::signed_up();
     for text in ["", "   ", &"x".repeat(2001), "a\0b"] {
-        let problem = person
-            .post("/api/notes", &json!({ "text": text }))
-            .problem(422);
+        let problem = person.post("/api/notes", &json!({ "text": text })).problem(422);
         assert_eq!(problem["errors"][0]["field"], "text");
     }
     for query in ["limit=0", "limit=101"] {
@@ -69,9 +53,7 @@ fn what_is_no_note_is_refused() {
 fn a_note_needs_the_token() {
     let mut person = Person::signed_up();
     person.token = None;
-    person
-        .post("/api/notes", &json!({ "text": "forged" }))
-        .problem(403);
+    person.post("/api/notes", &json!({ "text": "forged" })).problem(403);
     assert!(texts(&person.get("/api/notes").json()).is_empty());
 }
 
@@ -79,8 +61,6 @@ fn a_note_needs_the_token() {
 fn markup_comes_back_as_it_was_written() {
     let person = Person::signed_up();
     let text = "<script>alert('é')</script>\nΩ \u{1f331}";
-    person
-        .post("/api/notes", &json!({ "text": text }))
-        .expect(201);
+    person.post("/api/notes", &json!({ "text": text })).expect(201);
     assert_eq!(texts(&person.get("/api/notes").json()), [text]);
 }

@@ -58,9 +58,8 @@ fn a_planted_session_id_is_not_adopted() {
     let credentials = json!({ "email": victim.email, "password": PASSWORD });
     victim.token = None;
     let body = credentials.to_string().into_bytes();
-    let answer = Person::new()
-        .call("POST", "/api/session", &[("cookie", &cookie)], body)
-        .expect(200);
+    let answer =
+        Person::new().call("POST", "/api/session", &[("cookie", &cookie)], body).expect(200);
     assert_ne!(session_cookie(&answer), planted);
     ask_with_cookie(&planted).problem(401);
 }
@@ -82,10 +81,7 @@ fn a_wrong_password_and_an_unknown_address_get_the_same_answer() {
 #[test]
 fn what_cannot_be_an_account_is_refused_field_by_field() {
     let problem = Person::new()
-        .post(
-            "/api/accounts",
-            &json!({ "email": "nobody", "password": "short" }),
-        )
+        .post("/api/accounts", &json!({ "email": "nobody", "password": "short" }))
         .problem(422);
     let fields: Vec<_> = problem["errors"].as_array().unwrap().iter().collect();
     assert_eq!(fields.len(), 2, "{problem}");
@@ -112,10 +108,7 @@ fn redis_holds_no_cookie() {
         assert!(!key.contains(&cookie), "a raw session id is a key: {key}");
         if key.starts_with("session:") {
             let record: Option<String> = redis.get(&key).unwrap();
-            assert!(
-                !record.unwrap_or_default().contains(&cookie),
-                "a raw id is in {key}"
-            );
+            assert!(!record.unwrap_or_default().contains(&cookie), "a raw id is in {key}");
         }
     }
 }
@@ -130,10 +123,7 @@ async fn time_outs_slide_up_to_an_absolute_end() {
     let account: i64 = std::process::id().into();
     let before = keys_of(account);
     let id = sessions.create(account).await.unwrap();
-    let key = keys_of(account)
-        .into_iter()
-        .find(|key| !before.contains(key))
-        .unwrap();
+    let key = keys_of(account).into_iter().find(|key| !before.contains(key)).unwrap();
     let mut redis = redis_connection();
 
     // A request starts the seven idle days anew.
@@ -163,10 +153,7 @@ fn keys_of(account: i64) -> Vec<String> {
     let needle = format!("\"account_id\":{account},");
     keys.into_iter()
         .filter(|key| {
-            redis
-                .get::<_, Option<String>>(key)
-                .unwrap()
-                .is_some_and(|r| r.contains(&needle))
+            redis.get::<_, Option<String>>(key).unwrap().is_some_and(|r| r.contains(&needle))
         })
         .collect()
 }
@@ -176,20 +163,14 @@ fn now() -> u64 {
 }
 
 fn redis_connection() -> redis::Connection {
-    redis::Client::open(stack("STACK_REDIS_URL"))
-        .unwrap()
-        .get_connection()
-        .unwrap()
+    redis::Client::open(stack("STACK_REDIS_URL")).unwrap().get_connection().unwrap()
 }
 
 fn redis_config() -> RedisConfig {
     let url = stack("STACK_REDIS_URL");
     let address = url.trim_start_matches("redis://").trim_end_matches('/');
     let (host, port) = address.split_once(':').unwrap();
-    RedisConfig {
-        host: host.to_owned(),
-        port: port.parse().unwrap(),
-    }
+    RedisConfig { host: host.to_owned(), port: port.parse().unwrap() }
 }
 
 #[test]

@@ -21,10 +21,7 @@ pub(crate) fn stack(variable: &str) -> String {
 pub(crate) fn unique(prefix: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_nanos();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
     format!("{prefix}_{now:x}_{}_{count}", std::process::id())
 }
 
@@ -48,9 +45,7 @@ impl Answer {
     }
 
     pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .map_or("", |value| value.to_str().unwrap())
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
     /// Asserts the status, showing the body when it is another.
@@ -67,11 +62,7 @@ impl Answer {
         assert_eq!(problem["status"], status);
         assert_eq!(problem["type"], "about:blank");
         assert!(problem["title"].is_string(), "{problem}");
-        assert_eq!(
-            problem["request_id"],
-            answer.header("x-request-id"),
-            "{problem}"
-        );
+        assert_eq!(problem["request_id"], answer.header("x-request-id"), "{problem}");
         problem
     }
 }
@@ -85,11 +76,7 @@ impl Person {
             .timeout_global(Some(Duration::from_secs(20)))
             .build()
             .new_agent();
-        Self {
-            agent,
-            email: format!("{}@example.com", unique("person")),
-            token: None,
-        }
+        Self { agent, email: format!("{}@example.com", unique("person")), token: None }
     }
 
     /// Somebody who just signed up.
@@ -161,9 +148,7 @@ impl Person {
 /// The value of the session's cookie in an answer, `""` when it is removed.
 pub(crate) fn session_cookie(answer: &Answer) -> String {
     let cookie = answer.header("set-cookie");
-    let (name, rest) = cookie
-        .split_once('=')
-        .unwrap_or_else(|| panic!("no cookie: {cookie}"));
+    let (name, rest) = cookie.split_once('=').unwrap_or_else(|| panic!("no cookie: {cookie}"));
     assert!(["session", "__Host-session"].contains(&name), "{cookie}");
     for attribute in ["HttpOnly", "SameSite=Lax", "Path=/"] {
         assert!(cookie.contains(attribute), "{attribute} is not in {cookie}");

@@ -45,16 +45,11 @@ fn bench_up(ctx: &Ctx, runs: u32) -> Result<()> {
 }
 
 fn measure_all(ctx: &Ctx, trial: &Trial, runs: u32) -> Result<String> {
-    ctx.ui
-        .say("images are built first, so that no case pays for that");
+    ctx.ui.say("images are built first, so that no case pays for that");
     ctx.run_loud(trial.xtask(ctx, &["build"])?)?;
     let project = trial.project(ctx)?;
     let slow = write_slow_overlay(ctx, trial)?;
-    let contest = Contest {
-        trial,
-        project,
-        slow,
-    };
+    let contest = Contest { trial, project, slow };
     let mut cold_ours = Vec::new();
     let mut cold_compose = Vec::new();
     let mut cold_slow = Vec::new();
@@ -72,21 +67,14 @@ fn measure_all(ctx: &Ctx, trial: &Trial, runs: u32) -> Result<String> {
     }
     contest.empty(ctx)?;
     // Once is enough: it waits for the clock and hardly varies.
-    cold_slow.push(time(
-        ctx,
-        contest.compose(std::slice::from_ref(&contest.slow)),
-    )?);
+    cold_slow.push(time(ctx, contest.compose(std::slice::from_ref(&contest.slow)))?);
     contest.empty(ctx)?;
     Ok(render(&[
         ("cold: cargo xtask up", cold_ours, None),
         ("cold: docker compose up -d --wait", cold_compose, Some(0)),
         ("cold: the same, default health checks", cold_slow, Some(0)),
         ("nothing to do: cargo xtask up", idle_ours, None),
-        (
-            "nothing to do: docker compose up -d --wait",
-            idle_compose,
-            Some(3),
-        ),
+        ("nothing to do: docker compose up -d --wait", idle_compose, Some(3)),
     ]))
 }
 
@@ -109,12 +97,7 @@ impl Contest<'_> {
 
     /// Containers and volumes gone, images kept.
     fn empty(&self, ctx: &Ctx) -> Result<()> {
-        ctx.run(
-            self.project
-                .compose()
-                .args(["down", "--volumes"])
-                .limit(LIMIT),
-        )
+        ctx.run(self.project.compose().args(["down", "--volumes"]).limit(LIMIT))
     }
 }
 
@@ -132,10 +115,7 @@ fn write_slow_overlay(ctx: &Ctx, trial: &Trial) -> Result<PathBuf> {
             "  {service}:\n    healthcheck:\n      interval: !reset null\n      start_interval: !reset null\n      start_period: !reset null\n      timeout: !reset null\n"
         ));
     }
-    let path = ctx
-        .state_dir()
-        .join(trial.name())
-        .join("default-health-checks.yaml");
+    let path = ctx.state_dir().join(trial.name()).join("default-health-checks.yaml");
     fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
     Ok(path)
 }
@@ -182,17 +162,8 @@ mod tests {
     #[test]
     fn the_table_has_medians_and_ratios() {
         let seconds = |values: &[u64]| values.iter().map(|&v| Duration::from_secs(v)).collect();
-        let text = render(&[
-            ("a", seconds(&[9, 1, 2]), None),
-            ("b", seconds(&[4]), Some(0)),
-        ]);
-        assert!(
-            text.contains("| a | 3 | 2.00 s | 1.00 s | 9.00 s | 1 |"),
-            "{text}"
-        );
-        assert!(
-            text.contains("| b | 1 | 4.00 s | 4.00 s | 4.00 s | 2.00 |"),
-            "{text}"
-        );
+        let text = render(&[("a", seconds(&[9, 1, 2]), None), ("b", seconds(&[4]), Some(0))]);
+        assert!(text.contains("| a | 3 | 2.00 s | 1.00 s | 9.00 s | 1 |"), "{text}");
+        assert!(text.contains("| b | 1 | 4.00 s | 4.00 s | 4.00 s | 2.00 |"), "{text}");
     }
 }

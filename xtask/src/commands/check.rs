@@ -18,10 +18,8 @@ use crate::ui;
 /// A cold build of everything with all tests, on two cores.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 /// What the checks need beside Docker: the program, and the package that has it.
-const PROGRAMS: [(&str, &str); 2] = [
-    ("shellcheck", "shellcheck"),
-    ("docker-registry", "docker-registry"),
-];
+const PROGRAMS: [(&str, &str); 2] =
+    [("shellcheck", "shellcheck"), ("docker-registry", "docker-registry")];
 
 /// The results so far.
 struct Checks<'a> {
@@ -37,10 +35,7 @@ struct Verdict {
 
 impl<'a> Checks<'a> {
     fn new(ctx: &'a Ctx) -> Checks<'a> {
-        Checks {
-            ctx,
-            results: Vec::new(),
-        }
+        Checks { ctx, results: Vec::new() }
     }
 
     /// Carries one check out and keeps its result; false if it failed.
@@ -54,21 +49,13 @@ impl<'a> Checks<'a> {
         }
         self.ctx.ui.end_group();
         let passed = error.is_none();
-        self.results.push(Verdict {
-            name,
-            took: started.elapsed(),
-            error,
-        });
+        self.results.push(Verdict { name, took: started.elapsed(), error });
         Ok(passed)
     }
 
     /// Prints one line a check and fails if one of them did.
     fn verdict(self) -> Result<()> {
-        let failed = self
-            .results
-            .iter()
-            .filter(|result| result.error.is_some())
-            .count();
+        let failed = self.results.iter().filter(|result| result.error.is_some()).count();
         self.ctx.ui.say("");
         for result in &self.results {
             let mark = if result.error.is_none() {
@@ -76,17 +63,10 @@ impl<'a> Checks<'a> {
             } else {
                 console::style("FAIL").red().bold().for_stderr()
             };
-            self.ctx.ui.say(format!(
-                "{mark}  {:<28} {}",
-                result.name,
-                ui::seconds(result.took)
-            ));
+            self.ctx.ui.say(format!("{mark}  {:<28} {}", result.name, ui::seconds(result.took)));
         }
         let interrupted = self.results.into_iter().filter_map(|result| result.error);
-        if let Some(error) = interrupted
-            .into_iter()
-            .find(|error| error.is::<Interrupted>())
-        {
+        if let Some(error) = interrupted.into_iter().find(|error| error.is::<Interrupted>()) {
             return Err(error);
         }
         if failed > 0 {
@@ -123,9 +103,7 @@ pub(crate) fn ci(ctx: &Ctx) -> Result<()> {
         packages::ensure_programs(ctx, &PROGRAMS, "check the project")
     })?;
     let shell = ctx.shell()?;
-    checks.check("formatting", || {
-        ctx.run_loud(cmd!(shell, "cargo fmt --all --check"))
-    })?;
+    checks.check("formatting", || ctx.run_loud(cmd!(shell, "cargo fmt --all --check")))?;
     checks.check("lints", || {
         let lints = cmd!(
             shell,
@@ -180,17 +158,14 @@ fn find_scripts(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
 
 /// Every combination of Compose files that a stack can have.
 fn compose_files(ctx: &Ctx) -> Result<()> {
-    let combinations: [&[&str]; 2] = [
-        &["compose.yaml"],
-        &["compose.yaml", "deploy/distro/compose.yaml"],
-    ];
+    let combinations: [&[&str]; 2] =
+        [&["compose.yaml"], &["compose.yaml", "deploy/distro/compose.yaml"]];
     let trial = Trial::prepare(ctx, "config")?;
     let project = trial.project(ctx)?;
     for files in combinations {
         let files: Vec<String> = files.iter().map(|&file| file.to_owned()).collect();
         let command = project.compose_with(&files).args(["config", "--quiet"]);
-        ctx.read(command)
-            .with_context(|| format!("check {}", files.join(" + ")))?;
+        ctx.read(command).with_context(|| format!("check {}", files.join(" + ")))?;
         ctx.ui.say(format!("{}: fine", files.join(" + ")));
     }
     Ok(())
@@ -218,39 +193,27 @@ fn on_a_stack_of_their_own(ctx: &Ctx, checks: &mut Checks, keep: bool) -> Result
     let started = Instant::now();
     let error = trial.remove(&shielded).err();
     checks.ctx.ui.end_group();
-    checks.results.push(Verdict {
-        name: "tear-down",
-        took: started.elapsed(),
-        error,
-    });
+    checks.results.push(Verdict { name: "tear-down", took: started.elapsed(), error });
     Ok(())
 }
 
 fn backend_tests(ctx: &Ctx, trial: &Trial) -> Result<()> {
     let project = trial.project(ctx)?;
     let shell = ctx.shell()?;
-    let tests = cmd!(
-        shell,
-        "cargo test --locked --package backend --features stack --test stack"
-    );
+    let tests = cmd!(shell, "cargo test --locked --package backend --features stack --test stack");
     let value = |name: &str| project.value(name).to_owned();
     let (user, password, database) = (value("PG_USER"), value("PG_PASSWORD"), value("PG_DBNAME"));
     let (pg, redis) = (value("PG_PORT"), value("REDIS_PORT"));
     let tests = Invocation::from(tests)
         .env("STACK_URL", project.address())
-        .env(
-            "STACK_PG_URL",
-            format!("postgres://{user}:{password}@127.0.0.1:{pg}/{database}"),
-        )
+        .env("STACK_PG_URL", format!("postgres://{user}:{password}@127.0.0.1:{pg}/{database}"))
         .env("STACK_REDIS_URL", format!("redis://127.0.0.1:{redis}"));
     ctx.run_loud(tests.limit(LIMIT))
 }
 
 fn driver_tests(ctx: &Ctx, trial: &Trial) -> Result<()> {
     let project = trial.project(ctx)?;
-    let source = project
-        .image_source()?
-        .ok_or_else(|| anyhow!("the stack is up and undecided"))?;
+    let source = project.image_source()?.ok_or_else(|| anyhow!("the stack is up and undecided"))?;
     let shell = ctx.shell()?;
     // One after the other: each brings a stack of its own up, and there are only so many cores.
     let tests = cmd!(

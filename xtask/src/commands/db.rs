@@ -33,11 +33,7 @@ pub(crate) fn migrate(ctx: &Ctx, env_file: &Path, args: &MigrateArgs) -> Result<
             None
         }
     };
-    let command = project
-        .compose()
-        .args(["--progress", "quiet"])
-        .args(words)
-        .limit(LIMIT);
+    let command = project.compose().args(["--progress", "quiet"]).args(words).limit(LIMIT);
     Ok(passed_on(ctx.hand_over(command)?))
 }
 

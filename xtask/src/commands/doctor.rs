@@ -52,38 +52,21 @@ pub(crate) fn doctor(ctx: &Ctx, env_file: &Path, args: &FormatArgs) -> Result<Ex
     if let Ok(project) = Project::load(ctx, env_file) {
         findings.extend(stack(ctx, &project));
     }
-    let failed = findings
-        .iter()
-        .filter(|finding| finding.level == Level::Fail)
-        .count();
+    let failed = findings.iter().filter(|finding| finding.level == Level::Fail).count();
     match args.format {
         Format::Json => println!("{}", serde_json::to_string_pretty(&findings)?),
         Format::Text => print(&findings, failed),
     }
-    Ok(if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn pass(subject: &str, detail: impl Into<String>) -> Finding {
-    Finding {
-        level: Level::Pass,
-        subject: subject.into(),
-        detail: detail.into(),
-        next: None,
-    }
+    Finding { level: Level::Pass, subject: subject.into(), detail: detail.into(), next: None }
 }
 
 fn not_well(level: Level, subject: &str, detail: impl Into<String>, next: &str) -> Finding {
     let next = Some(next.to_owned());
-    Finding {
-        level,
-        subject: subject.into(),
-        detail: detail.into(),
-        next,
-    }
+    Finding { level, subject: subject.into(), detail: detail.into(), next }
 }
 
 fn host(ctx: &Ctx) -> Vec<Finding> {
@@ -91,12 +74,9 @@ fn host(ctx: &Ctx) -> Vec<Finding> {
     let setup = "cargo xtask setup";
     let plugin = |name: &str, version: Option<Version>, floor: Version| match version {
         Some(version) if version >= floor => pass(name, version.to_string()),
-        Some(version) => not_well(
-            Level::Fail,
-            name,
-            format!("{version}; {floor} or newer is needed"),
-            setup,
-        ),
+        Some(version) => {
+            not_well(Level::Fail, name, format!("{version}; {floor} or newer is needed"), setup)
+        }
         None => not_well(Level::Fail, name, "not installed", setup),
     };
     let engine = match &tools.engine {
@@ -117,18 +97,12 @@ fn disk_room(ctx: &Ctx) -> Finding {
     let place = if docker.exists() { docker } else { ctx.root() };
     let next = "docker system df, and cargo clean";
     match disk::free(place) {
-        Ok(free) if free < DISK_TO_FAIL => not_well(
-            Level::Fail,
-            "disk",
-            format!("only {} free", ui::bytes(free)),
-            next,
-        ),
-        Ok(free) if free < DISK_TO_WARN => not_well(
-            Level::Warn,
-            "disk",
-            format!("{} free", ui::bytes(free)),
-            next,
-        ),
+        Ok(free) if free < DISK_TO_FAIL => {
+            not_well(Level::Fail, "disk", format!("only {} free", ui::bytes(free)), next)
+        }
+        Ok(free) if free < DISK_TO_WARN => {
+            not_well(Level::Warn, "disk", format!("{} free", ui::bytes(free)), next)
+        }
         Ok(free) => pass("disk", format!("{} free", ui::bytes(free))),
         Err(error) => not_well(Level::Warn, "disk", format!("{error:#}"), next),
     }
@@ -136,17 +110,10 @@ fn disk_room(ctx: &Ctx) -> Finding {
 
 fn memory() -> Finding {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"));
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     let kib = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
     match kib.map(|kib| kib << 10) {
-        None => not_well(
-            Level::Warn,
-            "memory",
-            "it cannot be told on this system",
-            "free -h",
-        ),
+        None => not_well(Level::Warn, "memory", "it cannot be told on this system", "free -h"),
         Some(free) if free < MEMORY_TO_WARN => {
             let detail = format!("only {} available", ui::bytes(free));
             not_well(Level::Warn, "memory", detail, "end what you do not need")
@@ -169,57 +136,40 @@ fn environment(ctx: &Ctx, env_file: &Path) -> Vec<Finding> {
         not_well(Level::Fail, &name, detail, &format!("chmod 600 {name}"))
     };
     let complete = match Project::load(ctx, env_file) {
-        Ok(project) => pass(
-            "environment",
-            format!("complete (project `{}`)", project.name),
-        ),
-        Err(error) => not_well(
-            Level::Fail,
-            "environment",
-            format!("{error:#}"),
-            "cargo xtask env init",
-        ),
+        Ok(project) => pass("environment", format!("complete (project `{}`)", project.name)),
+        Err(error) => {
+            not_well(Level::Fail, "environment", format!("{error:#}"), "cargo xtask env init")
+        }
     };
     vec![private, complete]
 }
 
 fn stack(ctx: &Ctx, project: &Project) -> Vec<Finding> {
-    let (wanted, containers) = match (
-        wanted::wanted(ctx, project),
-        running::containers(ctx, project),
-    ) {
-        (Ok(wanted), Ok(containers)) => (wanted, containers),
-        (Err(error), _) => {
-            return vec![not_well(
-                Level::Fail,
-                "compose files",
-                format!("{error:#}"),
-                "mend the file",
-            )];
-        }
-        // The engine is down, and that is a finding already.
-        (_, Err(_)) => return Vec::new(),
-    };
+    let (wanted, containers) =
+        match (wanted::wanted(ctx, project), running::containers(ctx, project)) {
+            (Ok(wanted), Ok(containers)) => (wanted, containers),
+            (Err(error), _) => {
+                return vec![not_well(
+                    Level::Fail,
+                    "compose files",
+                    format!("{error:#}"),
+                    "mend the file",
+                )];
+            }
+            // The engine is down, and that is a finding already.
+            (_, Err(_)) => return Vec::new(),
+        };
     let mut findings: Vec<Finding> = containers.iter().map(container).collect();
     for service in &wanted.services {
-        let runs = containers
-            .iter()
-            .any(|c| c.service == service.name && c.is_running());
+        let runs = containers.iter().any(|c| c.service == service.name && c.is_running());
         if !runs {
             findings.extend(service.published.iter().map(|port| port_of(ctx, port)));
         }
     }
-    let strays = containers
-        .iter()
-        .filter(|container| wanted.service(&container.service).is_none());
+    let strays = containers.iter().filter(|container| wanted.service(&container.service).is_none());
     findings.extend(strays.map(|stray| {
         let next = format!("docker rm --force {}", stray.name);
-        not_well(
-            Level::Warn,
-            &stray.name,
-            "a container of no service of the Compose files",
-            &next,
-        )
+        not_well(Level::Warn, &stray.name, "a container of no service of the Compose files", &next)
     }));
     findings
 }
@@ -228,16 +178,8 @@ fn container(container: &Container) -> Finding {
     let name = &container.service;
     let logs = format!("cargo xtask logs {name}");
     if !container.is_running() {
-        let detail = format!(
-            "{} with exit code {}",
-            container.status, container.exit_code
-        );
-        return not_well(
-            Level::Fail,
-            name,
-            detail,
-            &format!("{logs}, then cargo xtask up"),
-        );
+        let detail = format!("{} with exit code {}", container.status, container.exit_code);
+        return not_well(Level::Fail, name, detail, &format!("{logs}, then cargo xtask up"));
     }
     if container.health == Health::Unhealthy {
         let probe = container.last_probe.as_deref().unwrap_or("no probe yet");
@@ -258,12 +200,7 @@ fn port_of(ctx: &Ctx, port: &ports::Published) -> Finding {
         Err(_) => {
             let holder = ports::holder(ctx, port.port);
             let detail = format!("held by {holder}, and {} wants it", port.service);
-            not_well(
-                Level::Fail,
-                &subject,
-                detail,
-                &format!("end it, or set {}", port.variable),
-            )
+            not_well(Level::Fail, &subject, detail, &format!("end it, or set {}", port.variable))
         }
     }
 }
@@ -280,12 +217,6 @@ fn print(findings: &[Finding], failed: usize) {
             println!("{:<20} next: {next}", "");
         }
     }
-    let warned = findings
-        .iter()
-        .filter(|finding| finding.level == Level::Warn)
-        .count();
-    println!(
-        "{} checks, {warned} warnings, {failed} failures",
-        findings.len()
-    );
+    let warned = findings.iter().filter(|finding| finding.level == Level::Warn).count();
+    println!("{} checks, {warned} warnings, {failed} failures", findings.len());
 }

@@ -21,11 +21,7 @@ pub(crate) fn down(ctx: &Ctx, env_file: &Path, args: &DownArgs) -> Result<()> {
     let (project, wanted) = load(ctx, env_file)?;
     let _lock = lock::acquire(ctx, &project, "down")?;
     let containers = running::containers(ctx, &project)?;
-    let volumes = if args.volumes {
-        existing(ctx, &wanted.volumes)?
-    } else {
-        Vec::new()
-    };
+    let volumes = if args.volumes { existing(ctx, &wanted.volumes)? } else { Vec::new() };
     if !volumes.is_empty() {
         let names = volumes.join(" and ");
         ctx.confirm(
@@ -38,18 +34,12 @@ pub(crate) fn down(ctx: &Ctx, env_file: &Path, args: &DownArgs) -> Result<()> {
         return Ok(());
     }
     let step = ctx.ui.step(format!("stopping {}", project.name)).announce();
-    let mut command = project
-        .compose()
-        .args(["--progress", "plain", "down", "--remove-orphans"]);
+    let mut command = project.compose().args(["--progress", "plain", "down", "--remove-orphans"]);
     if args.volumes {
         command = command.arg("--volumes");
     }
     match ctx.run_step(&step, command.limit(LIMIT)) {
-        Ok(()) => step.done(if args.volumes {
-            "data deleted"
-        } else {
-            "data kept"
-        }),
+        Ok(()) => step.done(if args.volumes { "data deleted" } else { "data kept" }),
         Err(error) => {
             step.failed();
             return Err(error).context("stop the stack");

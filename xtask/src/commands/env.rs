@@ -39,9 +39,7 @@ pub(crate) fn ensure(ctx: &Ctx, env_file: &Path) -> Result<()> {
             "{name} does not exist yet, so there is nothing to compare with; `cargo xtask env init` writes it"
         );
     }
-    ctx.ui.say(format!(
-        "  {name}: written from .env.example, with secrets of its own"
-    ));
+    ctx.ui.say(format!("  {name}: written from .env.example, with secrets of its own"));
     Ok(())
 }
 
@@ -74,10 +72,6 @@ fn complete(ctx: &Ctx, env_file: &Path) -> Result<()> {
 fn check(ctx: &Ctx, env_file: &Path) -> Result<()> {
     project::keep_private(ctx, env_file)?;
     let project = Project::load(ctx, env_file)?;
-    ctx.ui.say(format!(
-        "{} is in order (project `{}`)",
-        shown(ctx, env_file),
-        project.name
-    ));
+    ctx.ui.say(format!("{} is in order (project `{}`)", shown(ctx, env_file), project.name));
     Ok(())
 }

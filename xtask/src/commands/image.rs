@@ -25,6 +25,8 @@ pub(crate) fn build(ctx: &Ctx, env_file: &Path, args: &BuildArgs) -> Result<()> 
     let built = build::bring_up_to_date(ctx, &project, &wanted, source, args.force)?;
     if built.is_empty() {
         ctx.ui.say("nothing to do, every image is up to date");
+    } else if ctx.is_dry_run() {
+        println!("build     {}", built.join(", "));
     }
     Ok(())
 }

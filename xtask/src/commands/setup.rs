@@ -15,11 +15,7 @@ use crate::host::tools::{self, Tools};
 /// No consent, a system that is not known, or a step of the installation fails.
 pub(crate) fn setup(ctx: &Ctx) -> Result<()> {
     let tools = Tools::look(ctx);
-    let tools = if tools.shortcomings().is_empty() {
-        tools
-    } else {
-        mend(ctx, &tools)?
-    };
+    let tools = if tools.shortcomings().is_empty() { tools } else { mend(ctx, &tools)? };
     let version =
         |version: Option<tools::Version>| version.map_or_else(|| "?".into(), |v| v.to_string());
     ctx.ui.say(format!(
@@ -56,33 +52,19 @@ fn mend(ctx: &Ctx, tools: &Tools) -> Result<Tools> {
     let problems = tools.shortcomings();
     // A right that is missing is not mended by an installation.
     ensure!(
-        !problems
-            .iter()
-            .any(|problem| problem.contains("may not talk")),
+        !problems.iter().any(|problem| problem.contains("may not talk")),
         "{}",
         problems.join("\n")
     );
-    let acts = if tools.lacks_packages() {
-        acts(ctx)?
-    } else {
-        Vec::new()
-    };
+    let acts = if tools.lacks_packages() { acts(ctx)? } else { Vec::new() };
     for problem in &problems {
         ctx.ui.say(format!("  {problem}"));
     }
     ask(ctx, &acts)?;
     if !acts.is_empty() {
-        packages::carry_out(
-            ctx,
-            &acts,
-            "installing Docker from the distribution's packages",
-        )?;
+        packages::carry_out(ctx, &acts, "installing Docker from the distribution's packages")?;
     }
-    if tools
-        .engine
-        .as_ref()
-        .is_ok_and(|version| *version < tools::ENGINE_FLOOR)
-    {
+    if tools.engine.as_ref().is_ok_and(|version| *version < tools::ENGINE_FLOOR) {
         engine::stop_old(ctx)?;
     }
     if ctx.is_dry_run() {
@@ -94,11 +76,7 @@ fn mend(ctx: &Ctx, tools: &Tools) -> Result<Tools> {
     }
     let after = Tools::look(ctx);
     let left = after.shortcomings();
-    ensure!(
-        left.is_empty(),
-        "the host was set up, and still:\n  {}",
-        left.join("\n  ")
-    );
+    ensure!(left.is_empty(), "the host was set up, and still:\n  {}", left.join("\n  "));
     Ok(after)
 }
 
@@ -109,20 +87,13 @@ fn acts(ctx: &Ctx) -> Result<Vec<Act>> {
     } else {
         None
     };
-    packages::docker_acts(
-        &here,
-        mirror.as_deref(),
-        here.has_apt() && packages::has_docker_ce(ctx),
-    )
+    packages::docker_acts(&here, mirror.as_deref(), here.has_apt() && packages::has_docker_ce(ctx))
 }
 
 fn ask(ctx: &Ctx, acts: &[Act]) -> Result<()> {
     let commands: Vec<String> = acts.iter().map(Act::to_string).collect();
     let (question, by_hand) = if acts.is_empty() {
-        (
-            "start the Docker Engine",
-            "sudo service docker start".to_owned(),
-        )
+        ("start the Docker Engine", "sudo service docker start".to_owned())
     } else {
         let question = "install or upgrade Docker from the distribution's packages (running \
                         containers stop for a moment)";

@@ -39,34 +39,20 @@ pub(crate) fn redis_cli(ctx: &Ctx, env_file: &Path, args: &PassArgs) -> Result<E
 /// There is no such service, or it does not run.
 pub(crate) fn exec(ctx: &Ctx, env_file: &Path, args: &ExecArgs) -> Result<ExitCode> {
     let (_, container) = running_container(ctx, env_file, &args.service)?;
-    Ok(passed_on(
-        ctx.hand_over(inside(&container.id).args(&args.command))?,
-    ))
+    Ok(passed_on(ctx.hand_over(inside(&container.id).args(&args.command))?))
 }
 
 /// Prints the completions for a shell.
 pub(crate) fn completions(args: &CompletionsArgs) {
     let mut command = Cli::command();
-    clap_complete::generate(
-        args.shell,
-        &mut command,
-        "cargo-xtask",
-        &mut std::io::stdout(),
-    );
+    clap_complete::generate(args.shell, &mut command, "cargo-xtask", &mut std::io::stdout());
 }
 
 /// `docker exec`, with a terminal where there is one: a TTY would corrupt what is piped.
 fn inside(container: &str) -> Invocation {
     let has_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    let flags = if has_terminal {
-        "--interactive --tty"
-    } else {
-        "--interactive"
-    };
-    Invocation::new("docker")
-        .arg("exec")
-        .args(flags.split(' '))
-        .arg(container)
+    let flags = if has_terminal { "--interactive --tty" } else { "--interactive" };
+    Invocation::new("docker").arg("exec").args(flags.split(' ')).arg(container)
 }
 
 /// The exit code of a program that had the terminal.

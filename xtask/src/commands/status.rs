@@ -62,25 +62,15 @@ pub(crate) fn status(ctx: &Ctx, env_file: &Path, args: &FormatArgs) -> Result<()
 
 fn read(ctx: &Ctx, project: &Project, wanted: &Wanted) -> Result<Status> {
     let containers = running::containers(ctx, project)?;
-    let of = |name: &str| {
-        containers
-            .iter()
-            .find(|container| container.service == name)
-    };
-    let services: Vec<ServiceStatus> = wanted
-        .services
-        .iter()
-        .map(|s| service_status(&s.name, &s.image, of(&s.name)))
-        .collect();
+    let of = |name: &str| containers.iter().find(|container| container.service == name);
+    let services: Vec<ServiceStatus> =
+        wanted.services.iter().map(|s| service_status(&s.name, &s.image, of(&s.name))).collect();
     let is_ready = |name: &str| of(name).is_some_and(Container::is_ready);
     let backend = of("backend").filter(|container| container.is_running());
     Ok(Status {
         project: project.name.clone(),
         address: project.address(),
-        ready: wanted
-            .services
-            .iter()
-            .all(|service| is_ready(&service.name)),
+        ready: wanted.services.iter().all(|service| is_ready(&service.name)),
         services,
         migrations: backend.and_then(|container| migrations(ctx, container)),
         volumes: wanted.volumes.clone(),
@@ -98,9 +88,7 @@ fn service_status(name: &str, image: &str, container: Option<&Container>) -> Ser
             Health::Healthy => "healthy",
             Health::Unhealthy => "unhealthy",
         },
-        uptime_seconds: container
-            .and_then(Container::uptime)
-            .map(|time| time.as_secs()),
+        uptime_seconds: container.and_then(Container::uptime).map(|time| time.as_secs()),
         restarts: container.map_or(0, |container| container.restarts),
         image: container.map_or_else(|| image.to_owned(), |container| container.image.clone()),
         ports: container.map_or_else(Vec::new, |container| container.ports.clone()),
@@ -109,31 +97,18 @@ fn service_status(name: &str, image: &str, container: Option<&Container>) -> Ser
 
 /// Asks the backend; none where it cannot say.
 fn migrations(ctx: &Ctx, backend: &Container) -> Option<Migrations> {
-    let words = [
-        "exec",
-        &backend.id,
-        "/backend",
-        "migrate",
-        "status",
-        "--format",
-        "json",
-    ];
+    let words = ["exec", &backend.id, "/backend", "migrate", "status", "--format", "json"];
     let text = ctx.read(Invocation::new("docker").args(words)).ok()?;
     let status: serde_json::Value = serde_json::from_str(&text).ok()?;
     let count = |word: &str| {
         let rows = status["migrations"].as_array()?.iter();
         Some(rows.filter(|row| row["state"] == word).count() as u64)
     };
-    Some(Migrations {
-        applied: count("applied")?,
-        pending: count("pending")?,
-    })
+    Some(Migrations { applied: count("applied")?, pending: count("pending")? })
 }
 
 fn print(status: &Status) {
-    let header = [
-        "SERVICE", "STATE", "HEALTH", "UPTIME", "RESTARTS", "IMAGE", "PORTS",
-    ];
+    let header = ["SERVICE", "STATE", "HEALTH", "UPTIME", "RESTARTS", "IMAGE", "PORTS"];
     let row = |service: &ServiceStatus| {
         let uptime = service.uptime_seconds.map(std::time::Duration::from_secs);
         vec![

@@ -10,13 +10,14 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::cli::{UpArgs, WaitArgs};
 use crate::commands::{env, setup};
-use crate::ctx::Ctx;
+use crate::ctx::{Ctx, Invocation};
 use crate::images::{self, build};
 use crate::stack::plan::{self, Plan, Surroundings};
 use crate::stack::project::{self, Project};
 use crate::stack::readiness::{self, Outcome, Tracker};
+use crate::stack::running::{self, Container};
 use crate::stack::wanted::{self, Wanted};
-use crate::stack::{lock, ports, report, running};
+use crate::stack::{lock, ports, report};
 use crate::ui;
 
 /// Making containers is quick; removing old ones waits for their graceful stop.
@@ -35,17 +36,19 @@ pub(crate) fn up(ctx: &Ctx, env_file: &Path, args: &UpArgs) -> Result<()> {
     let _lock = lock::acquire(ctx, &project, "up")?;
     let source = images::settle_source(ctx, &mut project)?;
     let wanted = wanted::wanted(ctx, &project)?;
-    build::bring_up_to_date(ctx, &project, &wanted, source, false)?;
-    let plan = make_plan(ctx, &project, &wanted)?;
+    let built = build::bring_up_to_date(ctx, &project, &wanted, source, false)?;
+    let (plan, containers) = make_plan(ctx, &project, &wanted, &built)?;
     if ctx.is_dry_run() {
-        print_plan(ctx, &plan);
+        print_plan(ctx, &plan, &built);
         return Ok(());
     }
     warn_of_orphans(ctx, &plan);
     if plan.is_empty() {
         return say_up(ctx, &project, "nothing to do, all is up", started);
     }
-    create(ctx, &project, &wanted, &plan)?;
+    check_ports(ctx, &wanted, &plan, &containers)?;
+    clear_the_way(ctx, &plan, &containers)?;
+    create(ctx, &project, &plan)?;
     let tracker = Tracker::new(&wanted, &plan);
     let tracker = become_ready(ctx, &project, tracker, args.wait.limit())?;
     if args.timings {
@@ -85,25 +88,31 @@ fn become_ready(
     }
 }
 
-/// What is wanted minus what is there; both are read at the same time.
-fn make_plan(ctx: &Ctx, project: &Project, wanted: &Wanted) -> Result<Plan> {
+/// What is wanted minus what is there; both are read at the same time. In a dry run the images in
+/// `built` are still to be built, and count as new ones.
+fn make_plan(
+    ctx: &Ctx,
+    project: &Project,
+    wanted: &Wanted,
+    built: &[String],
+) -> Result<(Plan, Vec<Container>)> {
     let references: Vec<&str> = wanted.services.iter().map(|s| s.image.as_str()).collect();
     let (containers, ids) = thread::scope(|scope| {
         let ids = scope.spawn(|| images::ids(ctx, &references));
         (running::containers(ctx, project), ids.join())
     });
-    let ids = ids.map_err(|_| anyhow!("a thread of xtask panicked"))??;
-    let of_service =
-        |service: &wanted::Service| Some((service.name.clone(), ids.get(&service.image)?.clone()));
-    let image_ids: BTreeMap<String, String> =
-        wanted.services.iter().filter_map(of_service).collect();
+    let (containers, ids) = (containers?, ids.map_err(|_| anyhow!("a thread of xtask panicked"))??);
+    let id_of = |service: &wanted::Service| {
+        let id = ids.get(&service.image).cloned();
+        let will_be_new = ctx.is_dry_run() && built.contains(&service.name);
+        let id = if will_be_new { Some("not built yet".to_owned()) } else { id };
+        Some((service.name.clone(), id?))
+    };
+    let image_ids: BTreeMap<String, String> = wanted.services.iter().filter_map(id_of).collect();
     let root = ctx.root();
     let changed_at = |path: &Path| newest_change(&root.join(path));
-    let around = Surroundings {
-        image_ids: &image_ids,
-        changed_at: &changed_at,
-    };
-    Ok(plan::plan(wanted, &containers?, &around))
+    let around = Surroundings { image_ids: &image_ids, changed_at: &changed_at };
+    Ok((plan::plan(wanted, &containers, &around), containers))
 }
 
 /// When a file, or the newest file of a folder, was last changed.
@@ -113,37 +122,36 @@ fn newest_change(path: &Path) -> Option<std::time::SystemTime> {
     if !data.is_dir() {
         return own;
     }
-    let inside = fs::read_dir(path)
-        .ok()?
-        .flatten()
-        .filter_map(|entry| newest_change(&entry.path()));
+    let inside =
+        fs::read_dir(path).ok()?.flatten().filter_map(|entry| newest_change(&entry.path()));
     inside.chain(own).max()
 }
 
+/// Compose can replace neither a paused container nor a dead one; data lies in volumes.
+fn clear_the_way(ctx: &Ctx, plan: &Plan, containers: &[Container]) -> Result<()> {
+    let to_replace = plan.services(|action| action == plan::Action::Recreate);
+    for container in containers.iter().filter(|c| to_replace.contains(&c.service)) {
+        let verb: &[&str] = match container.status.as_str() {
+            "paused" => &["unpause"],
+            "dead" | "removing" => &["rm", "--force"],
+            _ => continue,
+        };
+        ctx.run(Invocation::new("docker").args(verb.iter().copied()).arg(&container.id))?;
+    }
+    Ok(())
+}
+
 /// Has Compose make the containers that are missing or out of date, without starting them.
-fn create(ctx: &Ctx, project: &Project, wanted: &Wanted, plan: &Plan) -> Result<()> {
-    let to_start =
-        plan.services(|action| action != plan::Action::Keep && action != plan::Action::Wait);
-    check_ports(ctx, project, wanted, &to_start)?;
+fn create(ctx: &Ctx, project: &Project, plan: &Plan) -> Result<()> {
     let names = plan.services(plan::Action::makes_container);
     if names.is_empty() {
         return Ok(());
     }
-    let flags = [
-        "up",
-        "--no-start",
-        "--no-deps",
-        "--no-build",
-        "--pull",
-        "never",
-        "--no-color",
-    ];
+    // Not with `--no-deps`: that takes the dependencies out of what is hashed, and the container
+    // would look outdated for ever. What they need is in the plan already.
+    let flags = ["up", "--no-start", "--no-build", "--pull", "never", "--no-color"];
     let step = ctx.ui.step(format!("containers {}", names.join(", ")));
-    let command = project
-        .compose()
-        .args(["--progress", "plain"])
-        .args(flags)
-        .args(&names);
+    let command = project.compose().args(["--progress", "plain"]).args(flags).args(&names);
     match ctx.run_step(&step, command.limit(CREATE_LIMIT)) {
         Ok(()) => step.done(""),
         Err(error) => {
@@ -154,16 +162,15 @@ fn create(ctx: &Ctx, project: &Project, wanted: &Wanted, plan: &Plan) -> Result<
     Ok(())
 }
 
-/// Looks at the ports of services that do not run yet; the others hold theirs themselves.
-fn check_ports(ctx: &Ctx, project: &Project, wanted: &Wanted, starting: &[String]) -> Result<()> {
-    let containers = running::containers(ctx, project)?;
-    let is_idle = |name: &str| {
-        !containers
-            .iter()
-            .any(|c| c.service == name && c.is_running())
+/// Looks at the ports of services that hold none yet; the others have theirs.
+fn check_ports(ctx: &Ctx, wanted: &Wanted, plan: &Plan, containers: &[Container]) -> Result<()> {
+    let starting =
+        plan.services(|action| action != plan::Action::Keep && action != plan::Action::Wait);
+    let holds_ports = |name: &str| {
+        containers.iter().any(|container| container.service == name && container.is_alive())
     };
-    let services = wanted.services.iter();
-    let idle = services.filter(|s| starting.contains(&s.name) && is_idle(&s.name));
+    let idle =
+        wanted.services.iter().filter(|s| starting.contains(&s.name) && !holds_ports(&s.name));
     let wanted_ports: Vec<_> = idle.flat_map(|service| service.published.clone()).collect();
     ports::check_free(ctx, &wanted_ports)
 }
@@ -179,7 +186,10 @@ fn warn_of_orphans(ctx: &Ctx, plan: &Plan) {
     }
 }
 
-fn print_plan(ctx: &Ctx, plan: &Plan) {
+fn print_plan(ctx: &Ctx, plan: &Plan, built: &[String]) {
+    for service in built {
+        println!("{:<9} {service:<9} its image is missing or out of date", "build");
+    }
     for step in &plan.steps {
         println!("{:<9} {:<9} {}", step.action, step.service, step.reason);
     }
@@ -195,10 +205,7 @@ fn print_timings(tracker: &Tracker) {
         .services
         .iter()
         .map(|tracked| {
-            let took = tracked
-                .ready_at
-                .zip(tracked.launched_at)
-                .map(|(ready, from)| ready - from);
+            let took = tracked.ready_at.zip(tracked.launched_at).map(|(ready, from)| ready - from);
             vec![
                 tracked.service.clone(),
                 cell(tracked.launched_at),
@@ -208,33 +215,18 @@ fn print_timings(tracker: &Tracker) {
             ]
         })
         .collect();
-    println!(
-        "{}",
-        ui::table(
-            &["SERVICE", "STARTED AT", "HEALTHY AT", "TOOK", "AFTER"],
-            &rows
-        )
-    );
+    println!("{}", ui::table(&["SERVICE", "STARTED AT", "HEALTHY AT", "TOOK", "AFTER"], &rows));
     println!("critical path: {}", critical_path(tracker).join(" → "));
 }
 
 /// The chain of services in which each waited for the one before it, ending with the last.
 fn critical_path(tracker: &Tracker) -> Vec<String> {
-    let ready_at = |name: &str| {
-        tracker
-            .services
-            .iter()
-            .find(|t| t.service == name)
-            .and_then(|t| t.ready_at)
-    };
-    let last = tracker
-        .services
-        .iter()
-        .max_by_key(|tracked| tracked.ready_at);
+    let ready_at =
+        |name: &str| tracker.services.iter().find(|t| t.service == name).and_then(|t| t.ready_at);
+    let last = tracker.services.iter().max_by_key(|tracked| tracked.ready_at);
     let mut path: Vec<String> = last.iter().map(|tracked| tracked.service.clone()).collect();
-    while let Some(tracked) = path
-        .last()
-        .and_then(|name| tracker.services.iter().find(|t| &t.service == name))
+    while let Some(tracked) =
+        path.last().and_then(|name| tracker.services.iter().find(|t| &t.service == name))
     {
         let Some(before) = tracked.depends_on.iter().max_by_key(|name| ready_at(name)) else {
             break;
@@ -274,14 +266,9 @@ pub(crate) fn running_container(
     let (project, wanted) = load(ctx, env_file)?;
     wanted.expect_service(service)?;
     let containers = running::containers(ctx, &project)?;
-    let found = containers
-        .into_iter()
-        .find(|c| c.service == service && c.is_running());
+    let found = containers.into_iter().find(|c| c.service == service && c.is_running());
     let container = found.with_context(|| {
-        format!(
-            "`{service}` of `{}` does not run; `cargo xtask up` starts it",
-            project.name
-        )
+        format!("`{service}` of `{}` does not run; `cargo xtask up` starts it", project.name)
     })?;
     Ok((project, container))
 }

@@ -30,10 +30,7 @@ pub(crate) fn start(ctx: &Ctx) -> Result<()> {
         packages::carry_out(ctx, &[Act::Run(words)], label)
     };
     if Path::new("/run/systemd/system").exists() {
-        run_as_root(
-            &["systemctl", "enable", "--now", "docker"],
-            "starting the Docker Engine",
-        )?;
+        run_as_root(&["systemctl", "enable", "--now", "docker"], "starting the Docker Engine")?;
     } else if started_by_script(ctx, &run_as_root) {
         return Ok(());
     } else {
@@ -47,11 +44,8 @@ pub(crate) fn start(ctx: &Ctx) -> Result<()> {
 /// Without systemd there may be an init script; in a container it may fail for want of rights.
 fn started_by_script(ctx: &Ctx, run_as_root: &dyn Fn(&[&str], &str) -> Result<()>) -> bool {
     Path::new("/etc/init.d/docker").exists()
-        && run_as_root(
-            &["service", "docker", "start"],
-            "starting the Docker Engine (init script)",
-        )
-        .is_ok()
+        && run_as_root(&["service", "docker", "start"], "starting the Docker Engine (init script)")
+            .is_ok()
         && answer(ctx, SCRIPT_LIMIT).is_ok()
 }
 
@@ -62,11 +56,7 @@ fn start_directly(ctx: &Ctx) -> Result<()> {
         "the Docker Engine is not running and there is no service manager; start it with: sudo dockerd"
     );
     let step = ctx.ui.step("starting the Docker Engine (dockerd)");
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(LOG_FILE)
-        .context(LOG_FILE)?;
+    OpenOptions::new().create(true).append(true).open(LOG_FILE).context(LOG_FILE)?;
     let script = format!("exec dockerd --pidfile {PID_FILE} >>{LOG_FILE} 2>&1 </dev/null");
     ctx.run(Invocation::new("setsid").args(["--fork", "sh", "-c", &script]))?;
     step.done("");
@@ -86,10 +76,8 @@ pub(crate) fn stop_old(ctx: &Ctx) -> Result<()> {
         return Ok(());
     };
     if ctx.is_dry_run() {
-        ctx.ui.say(format!(
-            "  would stop: the old Docker Engine (process {})",
-            pid.as_raw_nonzero()
-        ));
+        ctx.ui
+            .say(format!("  would stop: the old Docker Engine (process {})", pid.as_raw_nonzero()));
         return Ok(());
     }
     let step = ctx.ui.step("stopping the old Docker Engine").announce();
@@ -110,8 +98,6 @@ fn running_pid() -> Option<Pid> {
 }
 
 fn answer(ctx: &Ctx, limit: Duration) -> Result<()> {
-    ctx.wait_until("the Docker Engine to answer", limit, PAUSE, || {
-        tools::engine_version(ctx)
-    })?;
+    ctx.wait_until("the Docker Engine to answer", limit, PAUSE, || tools::engine_version(ctx))?;
     Ok(())
 }

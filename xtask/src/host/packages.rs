@@ -13,7 +13,8 @@ const APT_LIMIT: Duration = Duration::from_secs(15 * 60);
 const DEBIAN_WITH_NEW_DOCKER: &str = "trixie";
 const SOURCE_FILE: &str = "/etc/apt/sources.list.d/xtask-docker.sources";
 const PIN_FILE: &str = "/etc/apt/preferences.d/xtask-docker";
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// The keys of Debian's archive; Ubuntu has them in a package of the same name.
+pub(crate) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// A distribution, from os-release(5).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,17 +32,11 @@ impl Distribution {
 
     fn parse(text: &str) -> Distribution {
         let field = |name: &str| {
-            let line = text
-                .lines()
-                .find_map(|line| line.strip_prefix(&format!("{name}=")));
+            let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name}=")));
             line.unwrap_or_default().trim_matches('"').to_owned()
         };
         let (id, codename) = (field("ID"), field("VERSION_CODENAME"));
-        Distribution {
-            id,
-            codename,
-            name: field("PRETTY_NAME"),
-        }
+        Distribution { id, codename, name: field("PRETTY_NAME") }
     }
 
     pub(crate) fn has_apt(&self) -> bool {
@@ -81,12 +76,8 @@ pub(crate) fn docker_acts(
     has_docker_ce: bool,
 ) -> Result<Vec<Act>> {
     if has_docker_ce && distribution.has_apt() {
-        let packages = [
-            "docker-ce",
-            "docker-ce-cli",
-            "docker-compose-plugin",
-            "docker-buildx-plugin",
-        ];
+        let packages =
+            ["docker-ce", "docker-ce-cli", "docker-compose-plugin", "docker-buildx-plugin"];
         return Ok(vec![update(), install(&packages)]);
     }
     match (distribution.id.as_str(), distribution.codename.as_str()) {
@@ -98,14 +89,8 @@ pub(crate) fn docker_acts(
             let packages = packages.map(|name| format!("{name}/{DEBIAN_WITH_NEW_DOCKER}"));
             let packages: Vec<&str> = packages.iter().map(String::as_str).collect();
             Ok(vec![
-                Act::Write {
-                    path: SOURCE_FILE,
-                    text: source(mirror),
-                },
-                Act::Write {
-                    path: PIN_FILE,
-                    text: pin(),
-                },
+                Act::Write { path: SOURCE_FILE, text: source(mirror) },
+                Act::Write { path: PIN_FILE, text: pin() },
                 update(),
                 install(&packages),
             ])
@@ -114,18 +99,13 @@ pub(crate) fn docker_acts(
             update(),
             install(&["docker.io", "docker-cli", "docker-compose", "docker-buildx"]),
         ]),
-        ("ubuntu", _) => Ok(vec![
-            update(),
-            install(&["docker.io", "docker-compose-v2", "docker-buildx"]),
-        ]),
+        ("ubuntu", _) => {
+            Ok(vec![update(), install(&["docker.io", "docker-compose-v2", "docker-buildx"])])
+        }
         _ => bail!(
             "{} is not a system that xtask can set up; install Docker Engine {} or newer, Compose \
              {} or newer and buildx (https://docs.docker.com/engine/install/), and run it again",
-            if distribution.name.is_empty() {
-                "this"
-            } else {
-                &distribution.name
-            },
+            if distribution.name.is_empty() { "this" } else { &distribution.name },
             super::tools::ENGINE_FLOOR,
             super::tools::COMPOSE_FLOOR
         ),
@@ -176,14 +156,9 @@ pub(crate) fn carry_out(ctx: &Ctx, acts: &[Act], label: &str) -> Result<()> {
     let as_root = |words: &[String]| {
         let mut words: Vec<String> = words.to_vec();
         if !is_root {
-            words.splice(
-                0..0,
-                ["sudo", "--preserve-env=DEBIAN_FRONTEND"].map(str::to_owned),
-            );
+            words.splice(0..0, ["sudo", "--preserve-env=DEBIAN_FRONTEND"].map(str::to_owned));
         }
-        Invocation::new(&words[0])
-            .args(&words[1..])
-            .limit(APT_LIMIT)
+        Invocation::new(&words[0]).args(&words[1..]).limit(APT_LIMIT)
     };
     let step = ctx.ui.step(label).announce();
     for act in acts {
@@ -191,10 +166,9 @@ pub(crate) fn carry_out(ctx: &Ctx, acts: &[Act], label: &str) -> Result<()> {
             Act::Write { path, text } => {
                 ctx.run(as_root(&["tee".into(), (*path).into()]).stdin(text.as_bytes()))
             }
-            Act::Run(words) => ctx.run_step(
-                &step,
-                as_root(words).env("DEBIAN_FRONTEND", "noninteractive"),
-            ),
+            Act::Run(words) => {
+                ctx.run_step(&step, as_root(words).env("DEBIAN_FRONTEND", "noninteractive"))
+            }
         };
         if let Err(error) = result {
             step.failed();
@@ -224,9 +198,7 @@ pub(crate) fn archives(ctx: &Ctx) -> Result<Vec<Archive>> {
         format,
         "Created-By: Packages",
     ]);
-    let text = ctx
-        .read(command)
-        .context("ask apt which archives this host uses")?;
+    let text = ctx.read(command).context("ask apt which archives this host uses")?;
     Ok(parse_archives(&text))
 }
 
@@ -257,8 +229,7 @@ pub(crate) fn mirror_of(archives: &[Archive], codename: &str) -> Option<String> 
 pub(crate) fn has_docker_ce(ctx: &Ctx) -> bool {
     let query =
         Invocation::new("dpkg-query").args(["--show", "--showformat=${Status}", "docker-ce"]);
-    ctx.read(query)
-        .is_ok_and(|status| status.contains("install ok installed"))
+    ctx.read(query).is_ok_and(|status| status.contains("install ok installed"))
 }
 
 fn update() -> Act {
@@ -275,13 +246,7 @@ fn install(packages: &[&str]) -> Act {
         // The person's own changes to configuration files stay.
         "--option=Dpkg::Options::=--force-confold",
     ];
-    Act::Run(
-        words
-            .iter()
-            .chain(packages)
-            .map(|&word| word.to_owned())
-            .collect(),
-    )
+    Act::Run(words.iter().chain(packages).map(|&word| word.to_owned()).collect())
 }
 
 fn source(mirror: &str) -> String {
@@ -303,37 +268,22 @@ mod tests {
     use super::*;
 
     fn distribution(id: &str, codename: &str) -> Distribution {
-        Distribution {
-            id: id.into(),
-            codename: codename.into(),
-            name: "Some System".into(),
-        }
+        Distribution { id: id.into(), codename: codename.into(), name: "Some System".into() }
     }
 
     #[test]
     fn os_release_is_read() {
         let text = "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_CODENAME=bookworm\nID=debian\n";
         let here = Distribution::parse(text);
-        assert_eq!(
-            (here.id.as_str(), here.codename.as_str()),
-            ("debian", "bookworm")
-        );
+        assert_eq!((here.id.as_str(), here.codename.as_str()), ("debian", "bookworm"));
     }
 
     #[test]
     fn debian_12_takes_docker_and_nothing_else_from_the_next_release() {
-        let acts = docker_acts(
-            &distribution("debian", "bookworm"),
-            Some("http://m/debian"),
-            false,
-        );
+        let acts = docker_acts(&distribution("debian", "bookworm"), Some("http://m/debian"), false);
         let acts = acts.unwrap();
         let text: Vec<String> = acts.iter().map(Act::to_string).collect();
-        assert!(
-            text[0].contains("URIs: http://m/debian\nSuites: trixie"),
-            "{}",
-            text[0]
-        );
+        assert!(text[0].contains("URIs: http://m/debian\nSuites: trixie"), "{}", text[0]);
         assert!(text[1].contains("Pin-Priority: 50"), "{}", text[1]);
         assert!(
             text[3].ends_with(
@@ -362,14 +312,9 @@ mod tests {
 
     #[test]
     fn other_systems_are_told_what_to_install() {
-        let error = docker_acts(&distribution("fedora", ""), None, false)
-            .unwrap_err()
-            .to_string();
+        let error = docker_acts(&distribution("fedora", ""), None, false).unwrap_err().to_string();
         assert!(error.starts_with("Some System is not a system"), "{error}");
-        assert!(
-            error.contains("25.0.0") && error.contains("2.24.1"),
-            "{error}"
-        );
+        assert!(error.contains("25.0.0") && error.contains("2.24.1"), "{error}");
     }
 
     #[test]
@@ -378,10 +323,7 @@ mod tests {
                     http://m/debian-security/ bookworm-security main\nhttp://x/ nodistro main\n";
         let archives = parse_archives(text);
         assert_eq!(archives.len(), 4);
-        assert_eq!(
-            mirror_of(&archives, "bookworm"),
-            Some("http://m/debian".into())
-        );
+        assert_eq!(mirror_of(&archives, "bookworm"), Some("http://m/debian".into()));
         assert_eq!(mirror_of(&archives, "noble"), None);
     }
 }

@@ -35,11 +35,7 @@ impl Version {
             let word = word.trim_start_matches('v');
             let word = word.split(['-', '+', '~', ',']).next()?;
             let mut parts = word.split('.').map(|part| part.parse().ok());
-            Some(Version(
-                parts.next()??,
-                parts.next()??,
-                parts.next().flatten().unwrap_or(0),
-            ))
+            Some(Version(parts.next()??, parts.next()??, parts.next().flatten().unwrap_or(0)))
         })
     }
 }
@@ -59,12 +55,7 @@ impl Tools {
     pub(crate) fn look(ctx: &Ctx) -> Tools {
         if ctx.find("docker").is_none() {
             let engine = Err(anyhow!("`docker` is not on PATH"));
-            return Tools {
-                client: None,
-                engine,
-                compose: None,
-                buildx: None,
-            };
+            return Tools { client: None, engine, compose: None, buildx: None };
         }
         let ask = |args: &'static [&'static str]| ctx.read(docker(args));
         thread::scope(|scope| {
@@ -73,11 +64,7 @@ impl Tools {
             let buildx = scope.spawn(move || ask(&["buildx", "version"]));
             let engine = engine_version(ctx);
             let version = |thread: thread::ScopedJoinHandle<'_, Result<String>>| {
-                thread
-                    .join()
-                    .ok()?
-                    .ok()
-                    .and_then(|text| Version::find(&text))
+                thread.join().ok()?.ok().and_then(|text| Version::find(&text))
             };
             Tools {
                 client: version(client),
@@ -104,9 +91,7 @@ impl Tools {
         match self.compose {
             None => found.push("the Compose plugin (`docker compose`) is not installed".to_owned()),
             Some(compose) if compose < COMPOSE_FLOOR => {
-                found.push(format!(
-                    "Compose is {compose}, and {COMPOSE_FLOOR} or newer is needed"
-                ));
+                found.push(format!("Compose is {compose}, and {COMPOSE_FLOOR} or newer is needed"));
             }
             Some(_) => {}
         }
@@ -121,10 +106,7 @@ impl Tools {
         self.client.is_none()
             || self.buildx.is_none()
             || self.compose.is_none_or(|version| version < COMPOSE_FLOOR)
-            || self
-                .engine
-                .as_ref()
-                .is_ok_and(|version| *version < ENGINE_FLOOR)
+            || self.engine.as_ref().is_ok_and(|version| *version < ENGINE_FLOOR)
     }
 }
 
@@ -161,9 +143,7 @@ pub(crate) fn explain_engine(ctx: &Ctx, error: Error) -> Error {
 pub(crate) fn fingerprint(ctx: &Ctx) -> String {
     let mut paths: Vec<PathBuf> = ctx.find("docker").into_iter().collect();
     // The folders in which the client looks for plugins.
-    let home = std::env::home_dir()
-        .unwrap_or_default()
-        .join(".docker/cli-plugins");
+    let home = std::env::home_dir().unwrap_or_default().join(".docker/cli-plugins");
     let folders = [
         "/usr/local/lib/docker/cli-plugins",
         "/usr/local/libexec/docker/cli-plugins",
@@ -185,9 +165,7 @@ pub(crate) fn fingerprint(ctx: &Ctx) -> String {
 }
 
 fn docker(args: &[&str]) -> Invocation {
-    Invocation::new("docker")
-        .args(args.iter().copied())
-        .limit(LIMIT)
+    Invocation::new("docker").args(args.iter().copied()).limit(LIMIT)
 }
 
 #[cfg(test)]
@@ -200,15 +178,9 @@ mod tests {
             ("26.1.5+dfsg1", Version(26, 1, 5)),
             ("2.26.1-4", Version(2, 26, 1)),
             ("v5.0.3", Version(5, 0, 3)),
-            (
-                "github.com/docker/buildx 0.13.1+ds1 0.13.1+ds1-3",
-                Version(0, 13, 1),
-            ),
+            ("github.com/docker/buildx 0.13.1+ds1 0.13.1+ds1-3", Version(0, 13, 1)),
             ("Docker version 28.2.2, build e6534b4", Version(28, 2, 2)),
-            (
-                "docker-compose version 1.29.2, build unknown",
-                Version(1, 29, 2),
-            ),
+            ("docker-compose version 1.29.2, build unknown", Version(1, 29, 2)),
         ] {
             assert_eq!(Version::find(text), Some(expected), "{text}");
         }

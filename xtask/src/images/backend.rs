@@ -47,20 +47,9 @@ fn cargo_build() -> Result<Invocation> {
         arch @ ("x86_64" | "aarch64") => format!("{arch}-unknown-linux-gnu"),
         arch => bail!("images without a registry are built on x86_64 and aarch64, not on {arch}"),
     };
-    let flags = format!(
-        "CARGO_TARGET_{}_RUSTFLAGS",
-        target.to_uppercase().replace('-', "_")
-    );
+    let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", target.to_uppercase().replace('-', "_"));
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let args = [
-        "build",
-        "--release",
-        "--locked",
-        "--package",
-        "backend",
-        "--target",
-        &target,
-    ];
+    let args = ["build", "--release", "--locked", "--package", "backend", "--target", &target];
     Ok(Invocation::new(cargo)
         .args(args)
         .arg("--message-format=json-render-diagnostics")
@@ -72,10 +61,7 @@ fn cargo_build() -> Result<Invocation> {
 fn executable_in(line: &str) -> Option<PathBuf> {
     let message: Value = serde_json::from_str(line).ok()?;
     let is_backend = message["target"]["name"] == "backend";
-    message["executable"]
-        .as_str()
-        .filter(|_| is_backend)
-        .map(PathBuf::from)
+    message["executable"].as_str().filter(|_| is_backend).map(PathBuf::from)
 }
 
 fn stage(ctx: &Ctx, executable: &Path) -> Result<()> {

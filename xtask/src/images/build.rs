@@ -35,7 +35,7 @@ struct Target<'a> {
 }
 
 /// Brings every image up to date; with `force`, builds those that are current as well.
-/// Returns the services whose images were built.
+/// Returns the services whose images were built, or would be, in a dry run.
 ///
 /// # Errors
 /// A build or a pull fails; the tool's last words are in the error.
@@ -55,6 +55,10 @@ pub(crate) fn bring_up_to_date(
         force || !memory.is_current(target.reference, &target.inputs, id)
     };
     let stale: Vec<&Target> = targets.iter().filter(|target| is_stale(target)).collect();
+    let names = stale.iter().map(|target| target.service.to_owned()).collect();
+    if ctx.is_dry_run() {
+        return Ok(names);
+    }
     if source == Source::Registry && (force || !stale.is_empty() || lacks_base(ctx, wanted)?) {
         registry::provide(ctx, project)?;
     }
@@ -63,14 +67,11 @@ pub(crate) fn bring_up_to_date(
     }
     crate::host::disk::check(ctx.root())?;
     match source {
-        Source::Registry => compose_build(ctx, project, &stale)?,
+        Source::Registry => compose_build(ctx, project, &stale, None)?,
         Source::Distro => build_without_registry(ctx, project, &stale)?,
     }
     remember(ctx, &stale)?;
-    Ok(stale
-        .iter()
-        .map(|target| target.service.to_owned())
-        .collect())
+    Ok(stale.iter().map(|target| target.service.to_owned()).collect())
 }
 
 /// Whether an image that is not built here is missing.
@@ -99,11 +100,7 @@ fn targets<'a>(
             }
             (_, Source::Registry) => continue,
         };
-        targets.push(Target {
-            service: &service.name,
-            reference: &service.image,
-            inputs,
-        });
+        targets.push(Target { service: &service.name, reference: &service.image, inputs });
     }
     Ok(targets)
 }
@@ -122,25 +119,24 @@ fn build_without_registry(ctx: &Ctx, project: &Project, stale: &[&Target]) -> Re
                 return Ok(());
             }
             distro::provide_base(ctx, project)?;
-            compose_build(ctx, project, &others)
+            compose_build(ctx, project, &others, distro::proxy(ctx).as_deref())
         });
         let compile = || {
             backend::compile(ctx)?;
-            compose_build(ctx, project, &backend)
+            compose_build(ctx, project, &backend, None)
         };
-        let compiled = if backend.is_empty() {
-            Ok(())
-        } else {
-            compile()
-        };
-        let others = others
-            .join()
-            .unwrap_or_else(|_| Err(anyhow!("a thread of xtask panicked")));
+        let compiled = if backend.is_empty() { Ok(()) } else { compile() };
+        let others = others.join().unwrap_or_else(|_| Err(anyhow!("a thread of xtask panicked")));
         compiled.and(others)
     })
 }
 
-fn compose_build(ctx: &Ctx, project: &Project, targets: &[&Target]) -> Result<()> {
+fn compose_build(
+    ctx: &Ctx,
+    project: &Project,
+    targets: &[&Target],
+    proxy: Option<&str>,
+) -> Result<()> {
     let names: Vec<&str> = targets.iter().map(|target| target.service).collect();
     let label = match names.as_slice() {
         [one] => format!("image {one}"),
@@ -148,11 +144,11 @@ fn compose_build(ctx: &Ctx, project: &Project, targets: &[&Target]) -> Result<()
     };
     let step = ctx.ui.step(&label).announce();
     // Colours and cursor movements have no place in a note or an error.
-    let command = project
-        .compose()
-        .args(["--progress", "plain", "build"])
-        .args(&names)
-        .limit(LIMIT);
+    let mut command = project.compose().args(["--progress", "plain", "build"]);
+    if let Some(proxy) = proxy {
+        command = command.args(["--build-arg", &format!("http_proxy={proxy}")]);
+    }
+    let command = command.args(&names).limit(LIMIT);
     match ctx.run_step(&step, command) {
         Ok(()) => step.done(""),
         Err(error) => {
@@ -164,9 +160,6 @@ fn compose_build(ctx: &Ctx, project: &Project, targets: &[&Target]) -> Result<()
 }
 
 fn remember(ctx: &Ctx, built: &[&Target]) -> Result<()> {
-    if ctx.is_dry_run() {
-        return Ok(());
-    }
     let references: Vec<&str> = built.iter().map(|target| target.reference).collect();
     let ids = super::ids(ctx, &references)?;
     for target in built {

@@ -65,8 +65,7 @@ impl Memory {
     /// Reads what was remembered; nothing, if that cannot be read.
     pub(crate) fn read(ctx: &Ctx) -> Memory {
         let text = fs::read(path(ctx)).ok();
-        text.and_then(|text| serde_json::from_slice(&text).ok())
-            .unwrap_or_default()
+        text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
     }
 
     /// Whether the image that a reference means now was made from these inputs.
@@ -87,9 +86,7 @@ impl Memory {
     ) -> Result<()> {
         // Read anew: another stack of the same clone may have built in the meantime.
         let mut memory = Memory::read(ctx);
-        memory
-            .built
-            .insert(reference.to_owned(), Built { inputs, image_id });
+        memory.built.insert(reference.to_owned(), Built { inputs, image_id });
         let path = path(ctx);
         let write = || -> Result<()> {
             fs::create_dir_all(ctx.state_dir())?;
@@ -128,13 +125,8 @@ mod tests {
 
     #[test]
     fn an_image_is_current_only_with_its_inputs_and_its_id() {
-        let built = Built {
-            inputs: "d".into(),
-            image_id: "i".into(),
-        };
-        let memory = Memory {
-            built: BTreeMap::from([("r".to_owned(), built)]),
-        };
+        let built = Built { inputs: "d".into(), image_id: "i".into() };
+        let memory = Memory { built: BTreeMap::from([("r".to_owned(), built)]) };
         assert!(memory.is_current("r", "d", Some("i")));
         assert!(!memory.is_current("r", "d2", Some("i")));
         assert!(!memory.is_current("r", "d", Some("i2")));

@@ -28,25 +28,15 @@ pub(crate) fn provide(ctx: &Ctx, project: &Project) -> Result<()> {
         }
     }
     let here = super::ids(ctx, &references)?;
-    let missing: Vec<&str> = references
-        .into_iter()
-        .filter(|reference| !here.contains_key(*reference))
-        .collect();
+    let missing: Vec<&str> =
+        references.into_iter().filter(|reference| !here.contains_key(*reference)).collect();
     thread::scope(|scope| {
-        let pulls: Vec<_> = missing
-            .iter()
-            .map(|reference| scope.spawn(|| pull(ctx, reference)))
-            .collect();
+        let pulls: Vec<_> =
+            missing.iter().map(|reference| scope.spawn(|| pull(ctx, reference))).collect();
         let join = |pull: thread::ScopedJoinHandle<'_, Result<()>>| {
-            pull.join()
-                .unwrap_or_else(|_| Err(anyhow!("a thread of xtask panicked")))
+            pull.join().unwrap_or_else(|_| Err(anyhow!("a thread of xtask panicked")))
         };
-        pulls
-            .into_iter()
-            .map(join)
-            .collect::<Vec<_>>()
-            .into_iter()
-            .collect()
+        pulls.into_iter().map(join).collect::<Vec<_>>().into_iter().collect()
     })
 }
 

@@ -17,7 +17,9 @@ use crate::stack::project::Project;
 
 /// How long a second command waits for the first; a cold build of everything fits in.
 const WAIT_LIMIT: Duration = Duration::from_secs(15 * 60);
-const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(50);
+/// A wait this short is not worth a word; by then the holder has written who it is, too.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Held for as long as it lives.
 #[derive(Debug)]
@@ -49,20 +51,18 @@ pub(crate) fn acquire(ctx: &Ctx, project: &Project, command: &str) -> Result<Loc
         .truncate(false)
         .open(&path)
         .with_context(|| format!("open the lock {}", path.display()))?;
-    let deadline = Instant::now() + WAIT_LIMIT;
+    let started = Instant::now();
     let mut step = None;
     loop {
         match file.try_lock() {
             Ok(()) => break,
             Err(TryLockError::WouldBlock) => {
                 let holder = describe_holder(&mut file);
-                let label = format!("waiting for {holder}");
-                step.get_or_insert_with(|| ctx.ui.step(label).announce());
-                if Instant::now() > deadline {
-                    bail!(
-                        "{holder} still works on `{}`; end it, or try again later",
-                        project.name
-                    );
+                if step.is_none() && started.elapsed() > PATIENCE {
+                    step = Some(ctx.ui.step(format!("waiting for {holder}")).announce());
+                }
+                if started.elapsed() > WAIT_LIMIT {
+                    bail!("{holder} still works on `{}`; end it, or try again later", project.name);
                 }
             }
             Err(TryLockError::Error(error)) => {
@@ -97,10 +97,7 @@ fn describe_holder(file: &mut File) -> String {
         (Ok(_), Ok(holder)) => {
             let age = Duration::from_secs(now().saturating_sub(holder.since));
             let age = crate::ui::seconds(age);
-            format!(
-                "`cargo xtask {}` (process {}, for {age})",
-                holder.command, holder.pid
-            )
+            format!("`cargo xtask {}` (process {}, for {age})", holder.command, holder.pid)
         }
         // It was locked and not written yet.
         _ => "another cargo xtask".to_owned(),
@@ -108,11 +105,7 @@ fn describe_holder(file: &mut File) -> String {
 }
 
 fn write_holder(file: &mut File, command: &str) -> Result<()> {
-    let holder = Holder {
-        pid: std::process::id(),
-        command: command.to_owned(),
-        since: now(),
-    };
+    let holder = Holder { pid: std::process::id(), command: command.to_owned(), since: now() };
     file.set_len(0)?;
     file.rewind()?;
     file.write_all(serde_json::to_string(&holder)?.as_bytes())?;
@@ -120,7 +113,5 @@ fn write_holder(file: &mut File, command: &str) -> Result<()> {
 }
 
 fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |age| age.as_secs())
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |age| age.as_secs())
 }

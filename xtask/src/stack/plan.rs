@@ -18,6 +18,8 @@ pub(crate) enum Action {
     Wait,
     /// It is what is wanted, and stopped.
     Start,
+    /// It is what is wanted, and paused.
+    Resume,
     /// It is what is wanted, and has to start anew: it is unhealthy, or read its files too long ago.
     Restart,
     /// It is not there.
@@ -39,6 +41,7 @@ impl fmt::Display for Action {
             Action::Keep => "keep",
             Action::Wait => "wait for",
             Action::Start => "start",
+            Action::Resume => "resume",
             Action::Restart => "restart",
             Action::Create => "create",
             Action::Recreate => "recreate",
@@ -87,25 +90,13 @@ pub(crate) struct Surroundings<'a> {
 /// Compares what is wanted with what is there.
 pub(crate) fn plan(wanted: &Wanted, containers: &[Container], around: &Surroundings) -> Plan {
     let step = |service: &Service| {
-        let container = containers
-            .iter()
-            .find(|container| container.service == service.name);
+        let container = containers.iter().find(|container| container.service == service.name);
         let (action, reason) = judge(service, container, around);
-        Step {
-            service: service.name.clone(),
-            action,
-            reason,
-        }
+        Step { service: service.name.clone(), action, reason }
     };
     let is_orphan = |container: &&Container| wanted.service(&container.service).is_none();
-    let orphans = containers
-        .iter()
-        .filter(is_orphan)
-        .map(|container| container.name.clone());
-    Plan {
-        steps: wanted.services.iter().map(step).collect(),
-        orphans: orphans.collect(),
-    }
+    let orphans = containers.iter().filter(is_orphan).map(|container| container.name.clone());
+    Plan { steps: wanted.services.iter().map(step).collect(), orphans: orphans.collect() }
 }
 
 fn judge(
@@ -121,26 +112,20 @@ fn judge(
     }
     match around.image_ids.get(&service.name) {
         Some(id) if *id != container.image_id => {
-            return (
-                Action::Recreate,
-                format!("the image {} is a new one", service.image),
-            );
+            return (Action::Recreate, format!("the image {} is a new one", service.image));
         }
         _ => {}
     }
     match container.status.as_str() {
         "running" => judge_running(service, container, around),
         "created" => (Action::Start, "it was created and never started".to_owned()),
-        "exited" => (
-            Action::Start,
-            format!("it stopped with exit code {}", container.exit_code),
-        ),
-        "restarting" => (
-            Action::Restart,
-            format!("it keeps ending with exit code {}", container.exit_code),
-        ),
-        // Paused, dead or being removed: a new container is the one sure way out, and the data
-        // lies in volumes.
+        "exited" => (Action::Start, format!("it stopped with exit code {}", container.exit_code)),
+        "restarting" => {
+            (Action::Restart, format!("it keeps ending with exit code {}", container.exit_code))
+        }
+        "paused" => (Action::Resume, "it is paused".to_owned()),
+        // Dead or being removed: a new container is the one sure way out, and the data lies in
+        // volumes.
         status => (Action::Recreate, format!("it is {status}")),
     }
 }
@@ -155,10 +140,7 @@ fn judge_running(
         matches!((changed, container.started_at), (Some(changed), Some(started)) if changed > started)
     };
     if let Some(path) = service.restart_on_change.iter().find(is_newer) {
-        return (
-            Action::Restart,
-            format!("{} changed since it started", path.display()),
-        );
+        return (Action::Restart, format!("{} changed since it started", path.display()));
     }
     match container.health {
         Health::Healthy | Health::None => (Action::Keep, "running and current".to_owned()),
@@ -208,10 +190,7 @@ mod tests {
     fn action(change: impl Fn(&mut Service, &mut Container)) -> Action {
         let (mut service, mut container) = (service(), container());
         change(&mut service, &mut container);
-        let wanted = Wanted {
-            services: vec![service],
-            ..Wanted::default()
-        };
+        let wanted = Wanted { services: vec![service], ..Wanted::default() };
         let around = Surroundings {
             image_ids: &BTreeMap::from([("backend".into(), "i1".into())]),
             changed_at: &|_| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(500)),
@@ -227,11 +206,8 @@ mod tests {
         assert_eq!(action(|_, c| c.health = Health::Unhealthy), Action::Restart);
         assert_eq!(action(|_, c| c.status = "exited".into()), Action::Start);
         assert_eq!(action(|_, c| c.status = "created".into()), Action::Start);
-        assert_eq!(
-            action(|_, c| c.status = "restarting".into()),
-            Action::Restart
-        );
-        assert_eq!(action(|_, c| c.status = "paused".into()), Action::Recreate);
+        assert_eq!(action(|_, c| c.status = "restarting".into()), Action::Restart);
+        assert_eq!(action(|_, c| c.status = "paused".into()), Action::Resume);
         assert_eq!(action(|_, c| c.status = "dead".into()), Action::Recreate);
         assert_eq!(action(|s, _| s.hash = "h2".into()), Action::Recreate);
         assert_eq!(action(|_, c| c.image_id = "i0".into()), Action::Recreate);
@@ -242,10 +218,7 @@ mod tests {
 
     #[test]
     fn a_container_without_a_service_is_an_orphan() {
-        let around = Surroundings {
-            image_ids: &BTreeMap::new(),
-            changed_at: &|_| None,
-        };
+        let around = Surroundings { image_ids: &BTreeMap::new(), changed_at: &|_| None };
         let plan = plan(&Wanted::default(), &[container()], &around);
         assert_eq!(plan.orphans, ["p-backend-1"]);
         assert!(plan.is_empty());

@@ -40,17 +40,11 @@ pub(crate) fn check_free(ctx: &Ctx, ports: &[Published]) -> Result<()> {
 /// # Errors
 /// The host has none left.
 pub(crate) fn any_free() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .port())
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 fn is_free(port: &Published) -> bool {
-    let address = if port.address.is_empty() {
-        "0.0.0.0"
-    } else {
-        port.address.as_str()
-    };
+    let address = if port.address.is_empty() { "0.0.0.0" } else { port.address.as_str() };
     // The standard library sets SO_REUSEADDR, so a connection that lingers is no obstacle.
     match TcpListener::bind((address, port.port)) {
         Ok(_) => true,
@@ -68,10 +62,7 @@ pub(crate) fn holder(ctx: &Ctx, port: u16) -> String {
         "--format",
         "{{.Names}}",
     ]);
-    if let Some(name) = ctx
-        .read(listing)
-        .ok()
-        .and_then(|out| out.lines().next().map(str::to_owned))
+    if let Some(name) = ctx.read(listing).ok().and_then(|out| out.lines().next().map(str::to_owned))
     {
         return format!("the container `{name}`");
     }
@@ -108,19 +99,12 @@ fn processes_of(inodes: &BTreeSet<String>) -> Vec<String> {
         if !pid.bytes().all(|byte| byte.is_ascii_digit()) {
             continue;
         }
-        let descriptors = fs::read_dir(entry.path().join("fd"))
-            .into_iter()
-            .flatten()
-            .flatten();
-        let holds_it = descriptors
-            .filter_map(|fd| fs::read_link(fd.path()).ok())
-            .any(|target| {
-                let target = target.to_string_lossy();
-                let inode = target
-                    .strip_prefix("socket:[")
-                    .and_then(|rest| rest.strip_suffix(']'));
-                inode.is_some_and(|inode| inodes.contains(inode))
-            });
+        let descriptors = fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten();
+        let holds_it = descriptors.filter_map(|fd| fs::read_link(fd.path()).ok()).any(|target| {
+            let target = target.to_string_lossy();
+            let inode = target.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']'));
+            inode.is_some_and(|inode| inodes.contains(inode))
+        });
         if holds_it {
             let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
             found.push(format!("process {pid} ({})", name.trim()));
@@ -138,10 +122,7 @@ mod tests {
         let row = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4242 1 0000000000000000 100 0 0 10 0";
         assert_eq!(inode_if_listening(row, 8080), Some("4242".into()));
         assert_eq!(inode_if_listening(row, 80), None);
-        assert_eq!(
-            inode_if_listening("sl local_address rem_address st", 80),
-            None
-        );
+        assert_eq!(inode_if_listening("sl local_address rem_address st", 80), None);
     }
 
     #[test]
@@ -151,12 +132,8 @@ mod tests {
         let names = processes_of(&listening_inodes(port));
         let me = format!("process {} ", std::process::id());
         assert!(names.iter().any(|name| name.starts_with(&me)), "{names:?}");
-        let published = Published {
-            service: "x".into(),
-            address: "127.0.0.1".into(),
-            port,
-            variable: "X",
-        };
+        let published =
+            Published { service: "x".into(), address: "127.0.0.1".into(), port, variable: "X" };
         assert!(!is_free(&published));
         drop(listener);
         assert!(is_free(&published));

@@ -65,10 +65,8 @@ impl Project {
             "COMPOSE_PROJECT_NAME is {name:?}; Docker takes lower-case letters, digits, - and _ \
              only, beginning with a letter or digit"
         );
-        let compose_files: Vec<String> = value("COMPOSE_FILE")
-            .split(':')
-            .map(str::to_owned)
-            .collect();
+        let compose_files: Vec<String> =
+            value("COMPOSE_FILE").split(':').map(str::to_owned).collect();
         for file in &compose_files {
             ensure!(
                 ctx.root().join(file).is_file(),
@@ -83,13 +81,7 @@ impl Project {
             );
         }
         let root = ctx.root().to_owned();
-        Ok(Project {
-            name,
-            env_file: env_file.to_owned(),
-            compose_files,
-            values,
-            root,
-        })
+        Ok(Project { name, env_file: env_file.to_owned(), compose_files, values, root })
     }
 
     /// The value of a variable, empty where it is not set.
@@ -154,11 +146,7 @@ impl Project {
             text = env::set(&text, name, value);
             self.values.insert((*name).to_owned(), (*value).to_owned());
         }
-        self.compose_files = self
-            .value("COMPOSE_FILE")
-            .split(':')
-            .map(str::to_owned)
-            .collect();
+        self.compose_files = self.value("COMPOSE_FILE").split(':').map(str::to_owned).collect();
         write_private(ctx, &self.env_file, &text)
     }
 }
@@ -190,9 +178,7 @@ pub(crate) fn write_private(ctx: &Ctx, path: &Path, text: &str) -> Result<()> {
         ctx.ui.say(format!("  would write: {name}"));
         return Ok(());
     }
-    let Some(folder) = path.parent() else {
-        bail!("write {name}: it has no folder")
-    };
+    let Some(folder) = path.parent() else { bail!("write {name}: it has no folder") };
     let write = || -> std::io::Result<()> {
         fs::create_dir_all(folder)?;
         // tempfile makes it with mode 0600.
@@ -211,10 +197,7 @@ pub(crate) fn write_private(ctx: &Ctx, path: &Path, text: &str) -> Result<()> {
 /// The mode cannot be read or changed.
 pub(crate) fn keep_private(ctx: &Ctx, path: &Path) -> Result<()> {
     let name = shown(ctx, path);
-    let mode = fs::metadata(path)
-        .with_context(|| format!("look at {name}"))?
-        .permissions()
-        .mode();
+    let mode = fs::metadata(path).with_context(|| format!("look at {name}"))?.permissions().mode();
     if mode & 0o077 == 0 {
         return Ok(());
     }
@@ -229,8 +212,5 @@ pub(crate) fn keep_private(ctx: &Ctx, path: &Path) -> Result<()> {
 
 /// A path as the person knows it: relative to the root where it lies below.
 pub(crate) fn shown(ctx: &Ctx, path: &Path) -> String {
-    path.strip_prefix(ctx.root())
-        .unwrap_or(path)
-        .display()
-        .to_string()
+    path.strip_prefix(ctx.root()).unwrap_or(path).display().to_string()
 }

@@ -45,10 +45,13 @@ pub(crate) enum Event {
     Launched(Result<(), String>),
     Died(i64),
     Health(Health),
-    /// The truth, as read from the engine.
+    /// The kernel killed a process of the container for want of memory.
+    OutOfMemory,
+    /// The truth, as read from the engine at this time.
     Seen {
         running: bool,
         health: Health,
+        at: Duration,
     },
 }
 
@@ -59,6 +62,12 @@ pub(crate) struct Tracked {
     pub(crate) depends_on: Vec<String>,
     pub(crate) phase: Phase,
     deaths: u32,
+    /// The kernel killed one of its processes for want of memory.
+    pub(crate) out_of_memory: bool,
+    /// When it was known to run; what was seen earlier says nothing.
+    settled_at: Option<Duration>,
+    /// It was paused, and its health check found it so; the next probe says how it really is.
+    health_is_stale: bool,
     pub(crate) launched_at: Option<Duration>,
     pub(crate) ready_at: Option<Duration>,
 }
@@ -85,19 +94,19 @@ impl Tracker {
                 ready_at: (phase == Phase::Ready).then_some(Duration::ZERO),
                 phase,
                 deaths: 0,
+                out_of_memory: false,
+                settled_at: (step.action == Action::Wait).then_some(Duration::ZERO),
+                health_is_stale: step.action == Action::Resume,
                 launched_at: None,
             }
         };
-        Tracker {
-            services: plan.steps.iter().map(track).collect(),
-        }
+        Tracker { services: plan.steps.iter().map(track).collect() }
     }
 
     /// The services that may start now, with what is to be done; they count as launching.
     pub(crate) fn take_startable(&mut self, now: Duration) -> Vec<(String, Action)> {
         let is_ready = |name: &String, all: &[Tracked]| {
-            all.iter()
-                .any(|other| &other.service == name && other.phase == Phase::Ready)
+            all.iter().any(|other| &other.service == name && other.phase == Phase::Ready)
         };
         let mut startable = Vec::new();
         for index in 0..self.services.len() {
@@ -105,11 +114,7 @@ impl Tracker {
             let Phase::Blocked(action) = tracked.phase else {
                 continue;
             };
-            if tracked
-                .depends_on
-                .iter()
-                .all(|name| is_ready(name, &self.services))
-            {
+            if tracked.depends_on.iter().all(|name| is_ready(name, &self.services)) {
                 startable.push((tracked.service.clone(), action));
                 self.services[index].phase = Phase::Launching;
                 self.services[index].launched_at = Some(now);
@@ -126,8 +131,13 @@ impl Tracker {
         match (event, &tracked.phase) {
             (_, Phase::Failed(_) | Phase::Blocked(_)) => {}
             (Event::Launched(Err(reason)), _) => tracked.phase = Phase::Failed(reason),
-            (Event::Launched(Ok(())), Phase::Launching) => tracked.phase = Phase::Starting,
-            (Event::Launched(Ok(())), _) => {}
+            (Event::Launched(Ok(())), phase) => {
+                if *phase == Phase::Launching {
+                    tracked.phase = Phase::Starting;
+                }
+                tracked.settled_at = Some(now);
+            }
+            (Event::OutOfMemory, _) => tracked.out_of_memory = true,
             // A restart ends the old process: that is no failure.
             (Event::Died(_), Phase::Launching) => {}
             (Event::Died(code), _) => tracked.died(code),
@@ -136,60 +146,47 @@ impl Tracker {
                 tracked.phase = Phase::Failed("its health check gave up".to_owned());
             }
             (Event::Health(_), _) => {}
-            (Event::Seen { running, health }, Phase::Starting) => match health {
-                _ if !running => {}
-                Health::Healthy | Health::None => tracked.ready(now),
-                Health::Unhealthy => {
-                    tracked.phase = Phase::Failed("its health check gave up".to_owned());
-                }
-                Health::Starting => {}
-            },
+            (Event::Seen { running: true, health, at }, Phase::Starting)
+                if tracked.settled_at.is_some_and(|settled| at > settled) =>
+            {
+                tracked.seen(health, now);
+            }
             (Event::Seen { .. }, _) => {}
         }
     }
 
     /// Every service is ready.
     pub(crate) fn is_done(&self) -> bool {
-        self.services
-            .iter()
-            .all(|tracked| tracked.phase == Phase::Ready)
+        self.services.iter().all(|tracked| tracked.phase == Phase::Ready)
     }
 
     /// Some service cannot get ready any more.
     pub(crate) fn is_hopeless(&self) -> bool {
-        self.services
-            .iter()
-            .any(|tracked| matches!(tracked.phase, Phase::Failed(_)))
+        self.services.iter().any(|tracked| matches!(tracked.phase, Phase::Failed(_)))
     }
 
     /// The services that are not ready, with the dependencies that each still waits for.
     pub(crate) fn not_ready(&self) -> Vec<(&Tracked, Vec<String>)> {
         let is_ready = |name: &&String| {
-            !self
-                .services
-                .iter()
-                .any(|t| &&t.service == name && t.phase == Phase::Ready)
+            !self.services.iter().any(|t| &&t.service == name && t.phase == Phase::Ready)
         };
-        let open = self
-            .services
-            .iter()
-            .filter(|tracked| tracked.phase != Phase::Ready);
-        open.map(|tracked| {
-            (
-                tracked,
-                tracked
-                    .depends_on
-                    .iter()
-                    .filter(is_ready)
-                    .cloned()
-                    .collect(),
-            )
-        })
-        .collect()
+        let open = self.services.iter().filter(|tracked| tracked.phase != Phase::Ready);
+        open.map(|tracked| (tracked, tracked.depends_on.iter().filter(is_ready).cloned().collect()))
+            .collect()
     }
 }
 
 impl Tracked {
+    fn seen(&mut self, health: Health, now: Duration) {
+        match health {
+            Health::Healthy | Health::None => self.ready(now),
+            Health::Unhealthy if !self.health_is_stale => {
+                self.phase = Phase::Failed("its health check gave up".to_owned());
+            }
+            Health::Unhealthy | Health::Starting => {}
+        }
+    }
+
     fn died(&mut self, code: i64) {
         self.deaths += 1;
         self.ready_at = None;
@@ -234,7 +231,7 @@ pub(crate) fn carry_out(
     let _events = watch_events(ctx, project, sender.clone())?;
     let mut screen = Screen::new(ctx);
     let mut last_sync = Instant::now();
-    resync(ctx, project, &sender)?;
+    resync(ctx, project, started, &sender)?;
     loop {
         for (service, action) in tracker.take_startable(started.elapsed()) {
             launch(ctx, project, service, action, sender.clone());
@@ -255,7 +252,7 @@ pub(crate) fn carry_out(
         drain(&inbox, &mut tracker, started);
         if last_sync.elapsed() > RESYNC {
             last_sync = Instant::now();
-            resync(ctx, project, &sender)?;
+            resync(ctx, project, started, &sender)?;
         }
     }
 }
@@ -289,17 +286,13 @@ fn launch(
 }
 
 fn start_container(ctx: &Ctx, project: &Project, service: &str, action: Action) -> Result<()> {
-    let verb = if action == Action::Restart {
-        "restart"
-    } else {
-        "start"
+    let verb = match action {
+        Action::Restart => "restart",
+        Action::Resume => "unpause",
+        _ => "start",
     };
     let name = container_name(project, service);
-    ctx.run(
-        Invocation::new("docker")
-            .args([verb, &name])
-            .limit(START_LIMIT),
-    )
+    ctx.run(Invocation::new("docker").args([verb, &name]).limit(START_LIMIT))
 }
 
 /// The name that Compose gives to the first container of a service.
@@ -316,7 +309,7 @@ fn watch_events(
     let filter = running::project_filter(project);
     let mut command =
         Invocation::new("docker").args(["events", "--format", "{{json .}}", "--filter", &filter]);
-    for event in ["die", "health_status"] {
+    for event in ["die", "health_status", "oom"] {
         command = command.args(["--filter", &format!("event={event}")]);
     }
     let mut follow = ctx.follow(command)?;
@@ -339,24 +332,28 @@ struct EventStream {
 fn parse_event(line: &str) -> Option<(String, Event)> {
     let event: Value = serde_json::from_str(line).ok()?;
     let attributes = &event["Actor"]["Attributes"];
-    let service = attributes["com.docker.compose.service"]
-        .as_str()?
-        .to_owned();
+    let service = attributes["com.docker.compose.service"].as_str()?.to_owned();
     let action = event["Action"].as_str()?;
     if let Some(word) = action.strip_prefix("health_status: ") {
         return Some((service, Event::Health(parse_health(word))));
+    }
+    if action == "oom" {
+        return Some((service, Event::OutOfMemory));
     }
     let code = attributes["exitCode"].as_str()?.parse().ok()?;
     (action == "die").then_some((service, Event::Died(code)))
 }
 
 /// Reads the truth and sends it as events.
-fn resync(ctx: &Ctx, project: &Project, sender: &Sender<(String, Event)>) -> Result<()> {
+fn resync(
+    ctx: &Ctx,
+    project: &Project,
+    started: Instant,
+    sender: &Sender<(String, Event)>,
+) -> Result<()> {
+    let at = started.elapsed();
     for container in running::containers(ctx, project)? {
-        let seen = Event::Seen {
-            running: container.is_running(),
-            health: container.health,
-        };
+        let seen = Event::Seen { running: container.is_running(), health: container.health, at };
         // The receiver lives as long as the wait.
         let _ = sender.send((container.service, seen));
     }
@@ -371,10 +368,7 @@ struct Screen {
 
 impl Screen {
     fn new(ctx: &Ctx) -> Screen {
-        Screen {
-            ctx: ctx.clone(),
-            steps: BTreeMap::new(),
-        }
+        Screen { ctx: ctx.clone(), steps: BTreeMap::new() }
     }
 
     fn show(&mut self, tracker: &Tracker) {
@@ -397,10 +391,8 @@ impl Screen {
                 }
                 phase => {
                     let ui = &self.ctx.ui;
-                    let step = self
-                        .steps
-                        .entry(name.clone())
-                        .or_insert_with(|| ui.step(name.as_str()));
+                    let step =
+                        self.steps.entry(name.clone()).or_insert_with(|| ui.step(name.as_str()));
                     step.note(&doing(phase, &tracker.services[index]));
                 }
             }
@@ -427,24 +419,12 @@ fn doing(phase: &Phase, tracked: &Tracked) -> String {
 /// A tracker for containers that are there already, for `wait`: it starts nothing.
 pub(crate) fn waiting_for(wanted: &Wanted, containers: &[Container]) -> Tracker {
     let steps = wanted.services.iter().map(|service| {
-        let container = containers
-            .iter()
-            .find(|container| container.service == service.name);
+        let container = containers.iter().find(|container| container.service == service.name);
         let is_ready = container.is_some_and(Container::is_ready);
         let action = if is_ready { Action::Keep } else { Action::Wait };
-        crate::stack::plan::Step {
-            service: service.name.clone(),
-            action,
-            reason: String::new(),
-        }
+        crate::stack::plan::Step { service: service.name.clone(), action, reason: String::new() }
     });
-    Tracker::new(
-        wanted,
-        &Plan {
-            steps: steps.collect(),
-            orphans: Vec::new(),
-        },
-    )
+    Tracker::new(wanted, &Plan { steps: steps.collect(), orphans: Vec::new() })
 }
 
 #[cfg(test)]
@@ -459,27 +439,15 @@ mod tests {
             depends_on: depends_on.iter().map(|&name| name.into()).collect(),
             ..Service::default()
         };
-        let services = vec![
-            service("db", &[]),
-            service("backend", &["db"]),
-            service("web", &["backend"]),
-        ];
+        let services =
+            vec![service("db", &[]), service("backend", &["db"]), service("web", &["backend"])];
         let steps = services.iter().zip(actions).map(|(service, action)| Step {
             service: service.name.clone(),
             action,
             reason: String::new(),
         });
-        let plan = Plan {
-            steps: steps.collect(),
-            orphans: Vec::new(),
-        };
-        Tracker::new(
-            &Wanted {
-                services,
-                volumes: Vec::new(),
-            },
-            &plan,
-        )
+        let plan = Plan { steps: steps.collect(), orphans: Vec::new() };
+        Tracker::new(&Wanted { services, volumes: Vec::new() }, &plan)
     }
 
     fn names(startable: Vec<(String, Action)>) -> Vec<String> {
@@ -551,23 +519,36 @@ mod tests {
     #[test]
     fn a_missed_event_is_made_up_for_by_what_is_seen() {
         let mut tracker = tracker([Action::Wait, Action::Keep, Action::Keep]);
-        tracker.apply(
-            "db",
-            Event::Seen {
-                running: true,
-                health: Health::Starting,
-            },
-            NOW,
-        );
+        let seen = |health| Event::Seen { running: true, health, at: NOW };
+        tracker.apply("db", seen(Health::Starting), NOW);
         assert!(!tracker.is_done());
-        tracker.apply(
-            "db",
-            Event::Seen {
-                running: true,
-                health: Health::Healthy,
-            },
-            NOW,
-        );
+        tracker.apply("db", seen(Health::Healthy), NOW);
+        assert!(tracker.is_done());
+    }
+
+    #[test]
+    fn what_was_seen_before_a_restart_says_nothing_after_it() {
+        let mut tracker = tracker([Action::Restart, Action::Keep, Action::Keep]);
+        tracker.take_startable(NOW);
+        tracker.apply("db", Event::Launched(Ok(())), NOW * 3);
+        for health in [Health::Healthy, Health::Unhealthy] {
+            tracker.apply("db", Event::Seen { running: true, health, at: NOW * 2 }, NOW * 4);
+            assert!(!tracker.is_done() && !tracker.is_hopeless());
+        }
+        let seen = Event::Seen { running: true, health: Health::Healthy, at: NOW * 4 };
+        tracker.apply("db", seen, NOW * 5);
+        assert!(tracker.is_done());
+    }
+
+    #[test]
+    fn the_health_of_a_paused_container_is_stale_until_its_next_probe() {
+        let mut tracker = tracker([Action::Resume, Action::Keep, Action::Keep]);
+        tracker.take_startable(NOW);
+        tracker.apply("db", Event::Launched(Ok(())), NOW);
+        let seen = Event::Seen { running: true, health: Health::Unhealthy, at: NOW * 2 };
+        tracker.apply("db", seen, NOW * 2);
+        assert!(!tracker.is_hopeless());
+        tracker.apply("db", HEALTHY, NOW * 3);
         assert!(tracker.is_done());
     }
 

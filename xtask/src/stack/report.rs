@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use crate::ctx::{Ctx, Invocation};
 use crate::stack::project::Project;
-use crate::stack::readiness::{Phase, Tracker};
+use crate::stack::readiness::{Phase, Tracked, Tracker};
 use crate::stack::running::{self, Container};
 
 const LOG_LINES: &str = "15";
@@ -26,16 +26,16 @@ struct Evidence {
 /// never fail where the stack did.
 pub(crate) fn not_ready(ctx: &Ctx, project: &Project, tracker: &Tracker) -> String {
     let containers = running::containers(ctx, project).unwrap_or_default();
-    let gather = |(tracked, waits_for): (&crate::stack::readiness::Tracked, Vec<String>)| {
+    let gather = |(tracked, waits_for): (&Tracked, Vec<String>)| {
         let container = containers.iter().find(|c| c.service == tracked.service);
         Evidence {
             service: tracked.service.clone(),
-            state: state(&tracked.phase, container),
+            state: state(tracked, container),
             probe: container.and_then(|c| c.last_probe.clone()),
             log: container
                 .filter(|c| c.status != "created")
                 .map_or_else(Vec::new, |c| last_lines(ctx, c)),
-            out_of_memory: container.is_some_and(|c| c.out_of_memory),
+            out_of_memory: tracked.out_of_memory || container.is_some_and(|c| c.out_of_memory),
             waits_for,
         }
     };
@@ -43,26 +43,24 @@ pub(crate) fn not_ready(ctx: &Ctx, project: &Project, tracker: &Tracker) -> Stri
     render(&evidence)
 }
 
-fn state(phase: &Phase, container: Option<&Container>) -> String {
-    let mut words = match (phase, container) {
+fn state(tracked: &Tracked, container: Option<&Container>) -> String {
+    let mut words = match (&tracked.phase, container) {
         (Phase::Failed(reason), _) => reason.clone(),
         (Phase::Blocked(_), _) => "not started yet".to_owned(),
         (_, None) => "there is no container".to_owned(),
         (_, Some(container)) if !container.is_running() => {
-            format!(
-                "{} with exit code {}",
-                container.status, container.exit_code
-            )
+            format!("{} with exit code {}", container.status, container.exit_code)
         }
         (_, Some(_)) => "running, and not healthy yet".to_owned(),
     };
-    if let Some(container) = container {
-        if container.out_of_memory {
-            words.push_str("; the kernel killed it for using more memory than its limit");
-        }
-        if !container.error.is_empty() && !words.contains(&container.error) {
-            let _ = write!(words, "; the engine says: {}", container.error);
-        }
+    if tracked.out_of_memory || container.is_some_and(|container| container.out_of_memory) {
+        words.push_str("; the kernel killed a process of it for want of memory");
+    }
+    if let Some(container) = container
+        && !container.error.is_empty()
+        && !words.contains(&container.error)
+    {
+        let _ = write!(words, "; the engine says: {}", container.error);
     }
     words
 }
@@ -73,19 +71,13 @@ fn last_lines(ctx: &Ctx, container: &Container) -> Vec<String> {
         return Vec::new();
     };
     // The two streams are the container's own; most programs use one of them only.
-    output
-        .stdout
-        .lines()
-        .chain(output.stderr.lines())
-        .map(str::to_owned)
-        .collect()
+    output.stdout.lines().chain(output.stderr.lines()).map(str::to_owned).collect()
 }
 
 /// The report as text; services that failed by themselves come before those that wait for them.
 fn render(evidence: &[Evidence]) -> String {
-    let (causes, waiting): (Vec<_>, Vec<_>) = evidence
-        .iter()
-        .partition(|service| service.waits_for.is_empty());
+    let (causes, waiting): (Vec<_>, Vec<_>) =
+        evidence.iter().partition(|service| service.waits_for.is_empty());
     let mut text = String::new();
     for service in causes {
         let _ = writeln!(text, "  {}: {}", service.service, service.state);
@@ -104,11 +96,7 @@ fn render(evidence: &[Evidence]) -> String {
     }
     for service in waiting {
         let names = service.waits_for.join(" and ");
-        let _ = writeln!(
-            text,
-            "  {}: {}; it waits for {names}",
-            service.service, service.state
-        );
+        let _ = writeln!(text, "  {}: {}; it waits for {names}", service.service, service.state);
     }
     text.trim_end().to_owned()
 }
@@ -125,7 +113,7 @@ fn hint(evidence: &Evidence) -> Option<&'static str> {
     let said = format!("{}\n{}", evidence.state, evidence.log.join("\n")).to_lowercase();
     let known: [(&[&str], &str); 9] = [
         (
-            &["password authentication failed", "28p01"],
+            &["password authentication failed", "refused the password", "28p01"],
             "the volume `pgdata` was made with another PG_PASSWORD. Put the old one back into the \
              environment file; or, with the new one: cargo xtask psql -- -c '\\password'",
         ),
@@ -137,10 +125,7 @@ fn hint(evidence: &Evidence) -> Option<&'static str> {
             &["address already in use", "port is already allocated"],
             "another program holds the port; `cargo xtask doctor` names it",
         ),
-        (
-            &["no space left on device"],
-            "the disk is full; `docker system df` shows what takes it",
-        ),
+        (&["no space left on device"], "the disk is full; `docker system df` shows what takes it"),
         (
             &["flavour"],
             "the data was made by another kind of image; docs/images.md says how to move it",
@@ -165,10 +150,7 @@ fn hint(evidence: &Evidence) -> Option<&'static str> {
         ),
     ];
     let is_said = |patterns: &&[&str]| patterns.iter().any(|pattern| said.contains(pattern));
-    known
-        .iter()
-        .find(|(patterns, _)| is_said(patterns))
-        .map(|(_, hint)| *hint)
+    known.iter().find(|(patterns, _)| is_said(patterns)).map(|(_, hint)| *hint)
 }
 
 #[cfg(test)]
@@ -193,10 +175,7 @@ mod tests {
             waits_for: vec!["backend".into()],
             ..Evidence::default()
         };
-        let text = render(&[
-            waiting,
-            evidence("password authentication failed for user \"app\""),
-        ]);
+        let text = render(&[waiting, evidence("password authentication failed for user \"app\"")]);
         assert_eq!(
             text,
             "  backend: it ended 3 times, the last time with exit code 1\n    \
@@ -217,10 +196,7 @@ mod tests {
 
     #[test]
     fn running_out_of_memory_is_recognised_without_a_log() {
-        let evidence = Evidence {
-            out_of_memory: true,
-            ..Evidence::default()
-        };
+        let evidence = Evidence { out_of_memory: true, ..Evidence::default() };
         assert!(hint(&evidence).is_some_and(|hint| hint.contains("memory limit")));
     }
 }

@@ -55,6 +55,11 @@ impl Container {
         self.status == "running"
     }
 
+    /// Has a process, and with it the ports that it publishes.
+    pub(crate) fn is_alive(&self) -> bool {
+        matches!(self.status.as_str(), "running" | "paused" | "restarting")
+    }
+
     /// Runs, and its health check (if it has one) agrees.
     pub(crate) fn is_ready(&self) -> bool {
         self.is_running() && matches!(self.health, Health::Healthy | Health::None)
@@ -86,19 +91,14 @@ pub(crate) fn containers(ctx: &Ctx, project: &Project) -> Result<Vec<Container>>
         "--filter",
         &filter,
     ]);
-    let ids = ctx
-        .read(ids)
-        .map_err(|error| crate::host::tools::explain_engine(ctx, error))?;
+    let ids = ctx.read(ids).map_err(|error| crate::host::tools::explain_engine(ctx, error))?;
     let ids: Vec<&str> = ids.split_whitespace().collect();
     if ids.is_empty() {
         return Ok(Vec::new());
     }
     // A container may go away between the two calls: what is left is still told.
-    let output = ctx.try_read(
-        Invocation::new("docker")
-            .args(["inspect", "--type=container"])
-            .args(ids),
-    )?;
+    let output =
+        ctx.try_read(Invocation::new("docker").args(["inspect", "--type=container"]).args(ids))?;
     let raw: Vec<Raw> =
         serde_json::from_str(&output.stdout).context("read what `docker inspect` says")?;
     let mut containers: Vec<Container> = raw
@@ -157,10 +157,7 @@ struct RawConfig {
 
 impl RawConfig {
     fn label(&self, name: &str) -> &str {
-        self.labels
-            .as_ref()
-            .and_then(|labels| labels.get(name))
-            .map_or("", String::as_str)
+        self.labels.as_ref().and_then(|labels| labels.get(name)).map_or("", String::as_str)
     }
 }
 
@@ -188,11 +185,7 @@ impl From<Raw> for Container {
             health: health.map_or(Health::None, |health| parse_health(&health.status)),
             last_probe: last_probe.map(|probe| {
                 let output = probe.output.trim();
-                let output = if output.is_empty() {
-                    "no output"
-                } else {
-                    output
-                };
+                let output = if output.is_empty() { "no output" } else { output };
                 format!("exit code {}: {output}", probe.exit_code)
             }),
             started_at: parse_time(&raw.state.started_at),
@@ -223,10 +216,7 @@ fn ports(ports: Option<&BTreeMap<String, Option<Vec<RawBinding>>>>) -> Vec<Strin
     let mut lines = Vec::new();
     for (inside, bindings) in ports.into_iter().flatten() {
         for binding in bindings.iter().flatten() {
-            lines.push(format!(
-                "{}:{}->{inside}",
-                binding.host_ip, binding.host_port
-            ));
+            lines.push(format!("{}:{}->{inside}", binding.host_ip, binding.host_port));
         }
     }
     lines
@@ -234,9 +224,7 @@ fn ports(ports: Option<&BTreeMap<String, Option<Vec<RawBinding>>>>) -> Vec<Strin
 
 /// The engine's time stamps; its zero value (year 1) lies before the epoch and is no time.
 fn parse_time(text: &str) -> Option<SystemTime> {
-    humantime::parse_rfc3339(text)
-        .ok()
-        .filter(|time| *time > SystemTime::UNIX_EPOCH)
+    humantime::parse_rfc3339(text).ok().filter(|time| *time > SystemTime::UNIX_EPOCH)
 }
 
 #[cfg(test)]
@@ -246,16 +234,9 @@ mod tests {
     #[test]
     fn time_stamps_of_the_engine_are_read() {
         let at = |text| {
-            parse_time(text).map(|t| {
-                t.duration_since(SystemTime::UNIX_EPOCH)
-                    .unwrap()
-                    .as_millis()
-            })
+            parse_time(text).map(|t| t.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis())
         };
-        assert_eq!(
-            at("2026-11-23T22:31:05.250000000Z"),
-            Some(1_795_473_065_250)
-        );
+        assert_eq!(at("2026-11-23T22:31:05.250000000Z"), Some(1_795_473_065_250));
         assert_eq!(at("2000-02-29T00:00:00Z"), Some(951_782_400_000));
         assert_eq!(at("0001-01-01T00:00:00Z"), None);
         assert_eq!(at("nonsense"), None);

@@ -34,9 +34,7 @@ impl Trial {
         let example = project::example(ctx)?;
         let variables = project::variables(ctx)?;
         let product = variables.iter().find(|v| v.name == "COMPOSE_PROJECT_NAME");
-        let product = product
-            .map(|v| v.value.clone())
-            .context("find the product's name")?;
+        let product = product.map(|v| v.value.clone()).context("find the product's name")?;
         let prefix = format!("{product}{MARK}");
         let name = format!("{prefix}{}-{purpose}", std::process::id());
         let mut text = env::fill_in(&example, &variables)?;
@@ -50,11 +48,7 @@ impl Trial {
         }
         let env_file = ctx.state_dir().join(&name).join("env");
         project::write_private(ctx, &env_file, &text)?;
-        Ok(Trial {
-            name,
-            prefix,
-            env_file,
-        })
+        Ok(Trial { name, prefix, env_file })
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -80,10 +74,7 @@ impl Trial {
     /// The variables cannot be read.
     pub(crate) fn xtask(&self, ctx: &Ctx, args: &[&str]) -> Result<Invocation> {
         let program = Invocation::new(ctx.program());
-        Ok(self
-            .described_to(ctx, program)?
-            .args(args.to_vec())
-            .limit(UP_LIMIT))
+        Ok(self.described_to(ctx, program)?.args(args.to_vec()).limit(UP_LIMIT))
     }
 
     /// A call of xtask, however it begins, with what makes it work on this stack.
@@ -130,8 +121,7 @@ impl Trial {
             };
             let pid = rest.split('-').next().unwrap_or_default();
             if !Path::new("/proc").join(pid).exists() {
-                ctx.ui
-                    .say(format!("removing what a killed run left behind: {name}"));
+                ctx.ui.say(format!("removing what a killed run left behind: {name}"));
                 remove_project(ctx, &name)?;
             }
         }
@@ -150,10 +140,7 @@ fn image_settings(ctx: &Ctx) -> Result<Vec<(String, String)>> {
     let is_image = |name: &String| {
         name.ends_with("_IMAGE") || name == "IMAGE_SOURCE" || name == "DISTRO_MIRROR"
     };
-    Ok(values
-        .into_iter()
-        .filter(|(name, _)| is_image(name))
-        .collect())
+    Ok(values.into_iter().filter(|(name, _)| is_image(name)).collect())
 }
 
 /// Names of all Compose projects that have a container, a volume or a network here.
@@ -161,9 +148,7 @@ fn project_names(ctx: &Ctx) -> Result<BTreeSet<String>> {
     let format = "{{.Label \"com.docker.compose.project\"}}";
     let mut names = BTreeSet::new();
     for listing in ["ps --all", "volume ls", "network ls"] {
-        let command = Invocation::new("docker")
-            .args(listing.split(' '))
-            .args(["--format", format]);
+        let command = Invocation::new("docker").args(listing.split(' ')).args(["--format", format]);
         names.extend(ctx.read(command)?.lines().map(str::to_owned));
     }
     Ok(names)
@@ -179,18 +164,11 @@ fn remove_project(ctx: &Ctx, name: &str) -> Result<()> {
         ("volume ls --quiet", "volume rm"),
     ];
     for (list, remove) in steps {
-        let command = Invocation::new("docker")
-            .args(list.split(' '))
-            .args(["--filter", &filter]);
+        let command = Invocation::new("docker").args(list.split(' ')).args(["--filter", &filter]);
         let found = ctx.read(command)?;
         let found: Vec<&str> = found.split_whitespace().collect();
         if !found.is_empty() {
-            ctx.run(
-                Invocation::new("docker")
-                    .args(remove.split(' '))
-                    .args(found)
-                    .limit(LIMIT),
-            )?;
+            ctx.run(Invocation::new("docker").args(remove.split(' ')).args(found).limit(LIMIT))?;
         }
     }
     let image = format!("{name}-backend:current");

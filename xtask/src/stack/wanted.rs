@@ -27,7 +27,8 @@ pub(crate) struct Service {
     pub(crate) depends_on: Vec<String>,
     /// Ports of the host.
     pub(crate) published: Vec<Published>,
-    /// Files of the host that the service reads at its start only (`x-restart-on-change`).
+    /// Files of the host that the service reads at its start only. They stand in the top-level
+    /// `x-restart-on-change`: Compose's rendering leaves extensions inside a service out.
     pub(crate) restart_on_change: Vec<PathBuf>,
 }
 
@@ -50,26 +51,18 @@ impl Wanted {
         if let Some(service) = self.service(name) {
             return Ok(service);
         }
-        let names: Vec<&str> = self
-            .services
-            .iter()
-            .map(|service| service.name.as_str())
-            .collect();
+        let names: Vec<&str> = self.services.iter().map(|service| service.name.as_str()).collect();
         let nearest =
             nearest(name, &names).map_or_else(String::new, |n| format!("did you mean `{n}`? "));
-        let usage = format!(
-            "there is no service `{name}`; {nearest}there are {}",
-            names.join(", ")
-        );
+        let usage =
+            format!("there is no service `{name}`; {nearest}there are {}", names.join(", "));
         Err(crate::ctx::Usage(usage).into())
     }
 }
 
 /// The name most like `name`, if any is like it at all.
 fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
-    let scored = names
-        .iter()
-        .map(|known| (strsim::jaro_winkler(name, known), *known));
+    let scored = names.iter().map(|known| (strsim::jaro_winkler(name, known), *known));
     let best = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
     (best.0 > 0.6).then_some(best.1)
 }
@@ -90,9 +83,8 @@ struct Rendered {
 pub(crate) fn wanted(ctx: &Ctx, project: &Project) -> Result<Wanted> {
     let cache = project.state_dir(ctx).join("rendered.json");
     let key = cache_key(ctx, project)?;
-    let kept = fs::read(&cache)
-        .ok()
-        .and_then(|text| serde_json::from_slice::<Rendered>(&text).ok());
+    let kept =
+        fs::read(&cache).ok().and_then(|text| serde_json::from_slice::<Rendered>(&text).ok());
     if let Some(kept) = kept.filter(|kept| kept.key == key) {
         return interpret(project, &kept.config, &kept.hashes);
     }
@@ -110,11 +102,7 @@ fn render(ctx: &Ctx, project: &Project, key: String) -> Result<Rendered> {
     });
     let hashes = hashes.map_err(|_| anyhow::anyhow!("a thread of xtask panicked"))??;
     let config = serde_json::from_str(&config?).context("read Compose's configuration")?;
-    Ok(Rendered {
-        key,
-        config,
-        hashes,
-    })
+    Ok(Rendered { key, config, hashes })
 }
 
 fn cache_key(ctx: &Ctx, project: &Project) -> Result<String> {
@@ -135,9 +123,7 @@ fn cache_key(ctx: &Ctx, project: &Project) -> Result<String> {
 
 /// The rendered configuration holds secrets, so the file is private and appears whole.
 fn keep(path: &std::path::Path, rendered: &Rendered) -> Result<()> {
-    let Some(folder) = path.parent() else {
-        bail!("it has no folder")
-    };
+    let Some(folder) = path.parent() else { bail!("it has no folder") };
     fs::create_dir_all(folder)?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     serde_json::to_writer(&mut file, rendered)?;
@@ -146,32 +132,25 @@ fn keep(path: &std::path::Path, rendered: &Rendered) -> Result<()> {
 }
 
 fn interpret(project: &Project, config: &Value, hashes: &str) -> Result<Wanted> {
-    let hashes: BTreeMap<&str, &str> = hashes
-        .lines()
-        .filter_map(|line| line.split_once(' '))
-        .collect();
+    let hashes: BTreeMap<&str, &str> =
+        hashes.lines().filter_map(|line| line.split_once(' ')).collect();
     let Some(services) = config["services"].as_object() else {
         bail!("the Compose files describe no service");
     };
     let services = services.iter().map(|(name, service)| Service {
         name: name.clone(),
         image: text(&service["image"]),
-        hash: hashes
-            .get(name.as_str())
-            .map_or_else(String::new, |hash| hash.trim().to_owned()),
+        hash: hashes.get(name.as_str()).map_or_else(String::new, |hash| hash.trim().to_owned()),
         depends_on: keys(&service["depends_on"]),
         published: published(project, name, &service["ports"]),
-        restart_on_change: texts(&service["x-restart-on-change"])
+        restart_on_change: texts(&config["x-restart-on-change"][name])
             .into_iter()
             .map(PathBuf::from)
             .collect(),
     });
     let volumes = config["volumes"].as_object().into_iter().flatten();
     let volumes = volumes.map(|(_, volume)| text(&volume["name"])).collect();
-    Ok(Wanted {
-        services: in_order(services.collect())?,
-        volumes,
-    })
+    Ok(Wanted { services: in_order(services.collect())?, volumes })
 }
 
 /// Sorts services so that each comes after those it depends on; ties keep Compose's order.
@@ -179,20 +158,11 @@ fn in_order(mut rest: Vec<Service>) -> Result<Vec<Service>> {
     let mut ordered: Vec<Service> = Vec::new();
     while !rest.is_empty() {
         let (ready, waiting): (Vec<_>, Vec<_>) = rest.into_iter().partition(|service| {
-            service
-                .depends_on
-                .iter()
-                .all(|name| ordered.iter().any(|done| &done.name == name))
+            service.depends_on.iter().all(|name| ordered.iter().any(|done| &done.name == name))
         });
         if ready.is_empty() {
-            let names: Vec<&str> = waiting
-                .iter()
-                .map(|service| service.name.as_str())
-                .collect();
-            bail!(
-                "the services {} depend on each other in a circle",
-                names.join(", ")
-            );
+            let names: Vec<&str> = waiting.iter().map(|service| service.name.as_str()).collect();
+            bail!("the services {} depend on each other in a circle", names.join(", "));
         }
         ordered.extend(ready);
         rest = waiting;
@@ -218,9 +188,7 @@ fn published(project: &Project, service: &str, ports: &Value) -> Vec<Published> 
 
 fn variable_of_port(project: &Project, port: u16) -> &'static str {
     let names = ["HTTP_PORT", "PG_PORT", "REDIS_PORT"];
-    let found = names
-        .into_iter()
-        .find(|name| project.value(name) == port.to_string());
+    let found = names.into_iter().find(|name| project.value(name) == port.to_string());
     found.unwrap_or("the port in the Compose file")
 }
 
@@ -233,11 +201,7 @@ fn texts(value: &Value) -> Vec<String> {
 }
 
 fn keys(value: &Value) -> Vec<String> {
-    value
-        .as_object()
-        .into_iter()
-        .flat_map(|map| map.keys().cloned())
-        .collect()
+    value.as_object().into_iter().flat_map(|map| map.keys().cloned()).collect()
 }
 
 #[cfg(test)]
@@ -246,11 +210,7 @@ mod tests {
 
     fn service(name: &str, depends_on: &[&str]) -> Service {
         let depends_on = depends_on.iter().map(|&name| name.to_owned()).collect();
-        Service {
-            name: name.to_owned(),
-            depends_on,
-            ..Service::default()
-        }
+        Service { name: name.to_owned(), depends_on, ..Service::default() }
     }
 
     #[test]
@@ -261,26 +221,15 @@ mod tests {
             service("postgres", &[]),
             service("redis", &[]),
         ];
-        let names: Vec<_> = in_order(services)
-            .unwrap()
-            .into_iter()
-            .map(|s| s.name)
-            .collect();
+        let names: Vec<_> = in_order(services).unwrap().into_iter().map(|s| s.name).collect();
         assert_eq!(names, ["postgres", "redis", "backend", "nginx"]);
     }
 
     #[test]
     fn a_circle_is_an_error_that_names_its_members() {
-        let services = vec![
-            service("a", &["b"]),
-            service("b", &["a"]),
-            service("c", &[]),
-        ];
+        let services = vec![service("a", &["b"]), service("b", &["a"]), service("c", &[])];
         let message = in_order(services).unwrap_err().to_string();
-        assert_eq!(
-            message,
-            "the services a, b depend on each other in a circle"
-        );
+        assert_eq!(message, "the services a, b depend on each other in a circle");
     }
 
     #[test]

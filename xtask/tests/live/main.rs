@@ -1,1 +1,11 @@
-fn main() {}
+//! The driver against a real Docker Engine. `cargo xtask test` runs these; each test has a stack
+//! with a name, ports and volumes of its own, which goes away with it.
+
+// A test that panics has failed, which is what it is for; here that goes for its helpers too.
+#![allow(clippy::unwrap_used)]
+
+mod faults;
+mod images;
+mod lifecycle;
+mod scripts;
+mod stand;

@@ -1,0 +1,154 @@
+//! Broken as a user would break it: each time the message names the true cause on the first screen.
+
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+
+use crate::stand::{Stand, docker, run};
+
+#[test]
+fn a_taken_port_is_met_with_the_name_of_its_holder() {
+    let stand = Stand::new();
+    stand.xtask(&["build", "--yes"]).ok();
+    let port: u16 = stand.get("HTTP_PORT").parse().unwrap();
+    let holder = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let me = format!("process {}", std::process::id());
+    stand.up().fails(1, &["nginx wants port", &port.to_string(), &me, "HTTP_PORT"]);
+    assert_eq!(stand.container_ids(), [""; 0], "nothing was changed before the check");
+    drop(holder);
+    stand.up().ok();
+
+    // Held by another stack: the container is named.
+    let other = Stand::new();
+    other.xtask(&["build", "--yes"]).ok();
+    other.set("PG_PORT", &stand.get("PG_PORT"));
+    other.up().fails(1, &["postgres wants port", &stand.container("postgres"), "PG_PORT"]);
+}
+
+#[test]
+fn a_wrong_password_on_an_existing_volume_is_recognised() {
+    let stand = Stand::new();
+    stand.up().ok();
+    stand.xtask(&["down"]).ok();
+    stand.set("PG_PASSWORD", &"0".repeat(64));
+    stand.up().fails(
+        1,
+        &[
+            "backend:",
+            "hint: the volume `pgdata` was made with another PG_PASSWORD",
+            "nginx: not started yet; it waits for backend",
+        ],
+    );
+    // What worked was left running.
+    assert_eq!(stand.status()["services"][0]["health"], "healthy");
+}
+
+#[test]
+fn a_backend_that_ends_at_its_start_shows_its_own_words() {
+    let stand = Stand::new();
+    stand.xtask(&["build", "--yes"]).ok();
+    stand.overlay(
+        "services:\n  backend:\n    environment:\n      SESSION_SECRET: not-hexadecimal\n",
+    );
+    stand.up().fails(1, &["backend: it ended 3 times", "SESSION_SECRET", "it waits for backend"]);
+}
+
+#[test]
+fn a_probe_that_never_succeeds_is_shown_with_its_output() {
+    let stand = Stand::new();
+    stand.xtask(&["build", "--yes"]).ok();
+    stand.overlay(
+        "services:\n  backend:\n    healthcheck:\n      test: [\"CMD\", \"/backend\", \"no-such-role\"]\n      \
+         start_period: 1s\n      interval: 1s\n      retries: 2\n",
+    );
+    stand
+        .up()
+        .fails(1, &["backend: its health check gave up", "last health probe:", "no-such-role"]);
+}
+
+#[test]
+fn a_postgres_that_keeps_ending_is_named_and_nobody_waits_for_the_time_out() {
+    let stand = Stand::new();
+    stand.xtask(&["build", "--yes"]).ok();
+    stand.overlay(
+        "services:\n  postgres:\n    command: [\"postgres\", \"-c\", \"no_such_setting=1\"]\n",
+    );
+    stand.up().fails(
+        1,
+        &[
+            "postgres: it ended 3 times",
+            "no_such_setting",
+            "backend: not started yet; it waits for postgres",
+        ],
+    );
+}
+
+#[test]
+fn a_memory_limit_that_is_too_low_is_recognised() {
+    let stand = Stand::new();
+    stand.xtask(&["build", "--yes"]).ok();
+    stand.overlay("services:\n  postgres:\n    mem_limit: 8m\n    memswap_limit: 8m\n");
+    stand.up().fails(1, &["postgres:", "memory", "hint: raise the service's memory limit"]);
+}
+
+#[test]
+fn data_of_another_kind_of_image_is_refused() {
+    let stand = Stand::new();
+    stand.up().ok();
+    stand.xtask(&["down"]).ok();
+    let mount = format!("{}_pgdata:/data", stand.name);
+    let script =
+        "grep -qx glibc /data/.flavour && echo musl >/data/.flavour || echo glibc >/data/.flavour";
+    let change = ["run", "--rm", "--user", "70:70", "--entrypoint", "sh", "--volume", &mount];
+    docker(&[&change[..], &[&postgres_image(&stand), "-c", script]].concat()).ok();
+    stand.up().fails(
+        1,
+        &[
+            "postgres: it ended 3 times",
+            "musl",
+            "glibc",
+            "hint: the data was made by another kind of image",
+        ],
+    );
+}
+
+fn postgres_image(stand: &Stand) -> String {
+    let status = stand.status();
+    status["services"][0]["image"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_bad_environment_file_is_met_with_the_line() {
+    let stand = Stand::new();
+    let good = stand.env_text();
+    let number = good.lines().count() + 1;
+    stand.set_env_text(&(good.clone() + "this is no assignment\n"));
+    stand.up().fails(1, &[&format!("line {number}: expected NAME=value")]);
+    stand.set_env_text(&good.replace("PG_HOST=postgres\n", ""));
+    stand.up().fails(1, &["PG_HOST is missing", "cargo xtask env init"]);
+    stand.xtask(&["env", "init"]).ok().says(&["added PG_HOST"]);
+    stand.set("SESSION_SECRET", "");
+    stand.up().fails(1, &["SESSION_SECRET is empty"]);
+    stand.set("SESSION_SECRET", "abc");
+    stand.up().fails(1, &["SESSION_SECRET", "too short"]);
+    assert_eq!(stand.container_ids(), [""; 0]);
+}
+
+#[test]
+fn an_engine_that_does_not_answer_is_told_from_everything_else() {
+    let stand = Stand::new();
+    let mut command = stand.command(&["status"]);
+    command.env("DOCKER_HOST", "unix:///nonexistent/docker.sock");
+    run(&mut command).fails(1, &["the Docker Engine is not running", "cargo xtask setup"]);
+}
+
+/// A user without the right to talk to the engine: the process gives its own rights up.
+#[test]
+fn a_user_without_the_right_to_the_socket_is_told_how_to_get_it() {
+    if run(std::process::Command::new("id").arg("-u")).stdout.trim() != "0" {
+        println!("skipped: only root can become another user");
+        return;
+    }
+    let mut command = std::process::Command::new("docker");
+    command.args(["ps"]).uid(65534).gid(65534);
+    run(&mut command).fails(1, &["permission denied"]);
+}
