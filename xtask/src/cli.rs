@@ -90,7 +90,7 @@ pub(crate) enum Verb {
     /// Stop the stack and remove its containers; data stays unless --volumes is given
     Down(DownArgs),
     /// Show services, health, ports and migrations on one screen
-    Status(FormatArgs),
+    Status(StatusArgs),
     /// Show the log of one service or of all
     Logs(LogsArgs),
     /// Apply the migrations, or show which are applied
@@ -163,6 +163,15 @@ pub(crate) struct DownArgs {
     /// Delete the data as well: tables, sessions, everything. Asks first
     #[arg(long)]
     pub(crate) volumes: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) format: FormatArgs,
+    /// Show it again every second, until Ctrl-C
+    #[arg(long)]
+    pub(crate) watch: bool,
 }
 
 #[derive(Args)]

@@ -8,7 +8,8 @@
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -18,7 +19,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use duct::Handle;
 use rustix::process::{Pid, Signal, kill_process_group};
 
@@ -28,6 +29,8 @@ use crate::ui::{Step, Ui};
 const DEFAULT_LIMIT: Duration = Duration::from_secs(60);
 /// How long a child may take to end after SIGTERM before it gets SIGKILL.
 const TERM_GRACE: Duration = Duration::from_secs(10);
+/// How long the engine may take to answer on its socket.
+const ENGINE_LIMIT: Duration = Duration::from_secs(10);
 /// How often a wait looks at the interrupt flag.
 const TICK: Duration = Duration::from_millis(50);
 /// How many last lines of a failed command's output go into its error.
@@ -375,6 +378,24 @@ impl Ctx {
         Ok(status)
     }
 
+    /// Reads from the engine's own interface what its client has no words for. Only where the
+    /// engine listens on a socket of this host.
+    pub(crate) fn engine_get(&self, path: &str) -> Result<serde_json::Value> {
+        let host = std::env::var("DOCKER_HOST").unwrap_or_default();
+        let socket = if host.is_empty() { "unix:///var/run/docker.sock" } else { &host };
+        let socket = socket.strip_prefix("unix://").context("the engine is on another host")?;
+        let mut stream = UnixStream::connect(socket).with_context(|| format!("open {socket}"))?;
+        stream.set_read_timeout(Some(ENGINE_LIMIT))?;
+        // HTTP/1.0: the answer ends with the connection, and is not sent in chunks.
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: docker\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).with_context(|| format!("ask the engine for {path}"))?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("the engine's answer is cut")?;
+        let status = head.lines().next().unwrap_or_default();
+        ensure!(status.contains(" 200"), "the engine answers `{status}` to {path}");
+        serde_json::from_str(body).with_context(|| format!("read the engine's answer to {path}"))
+    }
+
     /// Whether consent is at hand without asking: `--yes`, or `CI=true`.
     pub(crate) fn has_consent(&self) -> bool {
         self.options.yes || std::env::var_os("CI").is_some_and(|value| value == "true")
@@ -401,6 +422,16 @@ impl Ctx {
         bail!("{question}: not confirmed, so nothing was changed");
     }
 
+    /// Stands still for a while, unless Ctrl-C is pressed.
+    pub(crate) fn pause(&self, time: Duration) -> Result<()> {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            self.check_interrupted()?;
+            thread::sleep(TICK.min(end.saturating_duration_since(Instant::now())));
+        }
+        self.check_interrupted()
+    }
+
     /// Calls `probe` until it gives a value, with `pause` between, for `limit` at the most.
     /// At the deadline it fails with the last reason that the probe gave.
     pub(crate) fn wait_until<T>(
@@ -419,7 +450,7 @@ impl Ctx {
                     let waited = crate::ui::seconds(limit);
                     return Err(error.context(format!("waited {waited} for {what}")));
                 }
-                Err(_) => thread::sleep(pause),
+                Err(_) => self.pause(pause)?,
             }
         }
     }

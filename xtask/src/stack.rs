@@ -9,4 +9,5 @@ pub(crate) mod readiness;
 pub(crate) mod report;
 pub(crate) mod running;
 pub(crate) mod trial;
+pub(crate) mod usage;
 pub(crate) mod wanted;

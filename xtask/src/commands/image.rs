@@ -22,11 +22,15 @@ pub(crate) fn build(ctx: &Ctx, env_file: &Path, args: &BuildArgs) -> Result<()> 
     let _lock = lock::acquire(ctx, &project, "build")?;
     let source = images::settle_source(ctx, &mut project)?;
     let wanted = wanted::wanted(ctx, &project)?;
+    if ctx.is_dry_run() {
+        for service in build::out_of_date(ctx, &project, &wanted, source)? {
+            println!("build     {service}");
+        }
+        return Ok(());
+    }
     let built = build::bring_up_to_date(ctx, &project, &wanted, source, args.force)?;
     if built.is_empty() {
         ctx.ui.say("nothing to do, every image is up to date");
-    } else if ctx.is_dry_run() {
-        println!("build     {}", built.join(", "));
     }
     Ok(())
 }

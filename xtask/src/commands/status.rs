@@ -1,17 +1,26 @@
 //! `status`: the whole stack on one screen, or as JSON (its shape: docs/status.md).
 
+use std::fs;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use serde::Serialize;
 
-use crate::cli::{Format, FormatArgs};
-use crate::commands::up::load;
+use crate::cli::{Format, StatusArgs};
+use crate::commands::up::{load, make_plan};
 use crate::ctx::{Ctx, Invocation};
+use crate::images::build;
+use crate::stack::plan::Action;
 use crate::stack::project::Project;
 use crate::stack::running::{self, Container, Health};
+use crate::stack::usage::{self, Usage};
 use crate::stack::wanted::Wanted;
 use crate::ui;
+
+/// How long the screen of `--watch` stands still.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The JSON form. Fields are only ever added.
 #[derive(Serialize)]
@@ -21,8 +30,12 @@ struct Status {
     /// Every service runs and is healthy.
     ready: bool,
     services: Vec<ServiceStatus>,
+    /// What `up` would do now; empty where nothing differs from what is wanted.
+    pending: Vec<PendingStep>,
     migrations: Option<Migrations>,
-    volumes: Vec<String>,
+    volumes: Vec<VolumeStatus>,
+    /// The name of the newest whole backup below backups/: its time in UTC.
+    last_backup: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -36,8 +49,27 @@ struct ServiceStatus {
     uptime_seconds: Option<u64>,
     /// How often the restart policy brought it back.
     restarts: u64,
+    /// Percent of one core; none where it cannot be told.
+    cpu_percent: Option<f64>,
+    /// Bytes, without the page cache; none where it cannot be told.
+    memory_bytes: Option<u64>,
     image: String,
     ports: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct PendingStep {
+    service: String,
+    /// The plan's word: `create`, `recreate`, `start`, `resume`, `restart` or `wait for`.
+    action: String,
+    reason: String,
+}
+
+#[derive(Serialize)]
+struct VolumeStatus {
+    name: String,
+    /// None where no running container has it.
+    bytes: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -46,38 +78,91 @@ struct Migrations {
     pending: u64,
 }
 
-/// Prints the status.
+/// Prints the status; with `--watch` again and again, until Ctrl-C.
 ///
 /// # Errors
 /// The engine does not answer. A stack that is down is a status, not an error.
-pub(crate) fn status(ctx: &Ctx, env_file: &Path, args: &FormatArgs) -> Result<()> {
+pub(crate) fn status(ctx: &Ctx, env_file: &Path, args: &StatusArgs) -> Result<()> {
     let (project, wanted) = load(ctx, env_file)?;
-    let status = read(ctx, &project, &wanted)?;
-    match args.format {
-        Format::Json => println!("{}", serde_json::to_string_pretty(&status)?),
-        Format::Text => print(&status),
+    loop {
+        let status = read(ctx, &project, &wanted)?;
+        let text = match args.format.format {
+            Format::Json => serde_json::to_string_pretty(&status)?,
+            Format::Text => render(&status),
+        };
+        if !args.watch {
+            println!("{text}");
+            return Ok(());
+        }
+        // Home, the text, and away with what is left of a longer one before it.
+        let is_text = args.format.format == Format::Text && console::user_attended();
+        let (home, clear) = if is_text { ("\x1b[H\x1b[2J", "\x1b[J") } else { ("", "") };
+        println!("{home}{text}{clear}");
+        ctx.pause(WATCH_INTERVAL)?;
     }
-    Ok(())
 }
 
 fn read(ctx: &Ctx, project: &Project, wanted: &Wanted) -> Result<Status> {
     let containers = running::containers(ctx, project)?;
     let of = |name: &str| containers.iter().find(|container| container.service == name);
-    let services: Vec<ServiceStatus> =
-        wanted.services.iter().map(|s| service_status(&s.name, &s.image, of(&s.name))).collect();
-    let is_ready = |name: &str| of(name).is_some_and(Container::is_ready);
     let backend = of("backend").filter(|container| container.is_running());
+    let (usage, volumes, migrations, plan) = thread::scope(|scope| {
+        let volumes = scope.spawn(|| usage::volume_sizes(ctx, &containers));
+        let migrations = scope.spawn(|| backend.and_then(|container| migrations(ctx, container)));
+        let plan = scope.spawn(|| pending(ctx, project, wanted, &containers));
+        let usage = usage::usage(ctx, &containers);
+        (usage, volumes.join(), migrations.join(), plan.join())
+    });
+    let used = |name: &str| {
+        let index = containers.iter().position(|container| container.service == name)?;
+        usage[index]
+    };
+    let services = wanted.services.iter();
+    let services = services.map(|s| service_status(&s.name, &s.image, of(&s.name), used(&s.name)));
+    let sizes = volumes.unwrap_or_default();
+    let size_of = |name: &String| sizes.iter().find(|(n, _)| n == name).map(|(_, bytes)| *bytes);
+    let volumes = wanted.volumes.iter();
+    let is_ready = |name: &str| of(name).is_some_and(Container::is_ready);
     Ok(Status {
         project: project.name.clone(),
         address: project.address(),
         ready: wanted.services.iter().all(|service| is_ready(&service.name)),
-        services,
-        migrations: backend.and_then(|container| migrations(ctx, container)),
-        volumes: wanted.volumes.clone(),
+        services: services.collect(),
+        pending: plan.map_err(|_| anyhow!("a thread of xtask panicked"))??,
+        migrations: migrations.unwrap_or_default(),
+        volumes: volumes.map(|n| VolumeStatus { name: n.clone(), bytes: size_of(n) }).collect(),
+        last_backup: last_backup(ctx),
     })
 }
 
-fn service_status(name: &str, image: &str, container: Option<&Container>) -> ServiceStatus {
+/// What `up` would do now.
+fn pending(
+    ctx: &Ctx,
+    project: &Project,
+    wanted: &Wanted,
+    containers: &[Container],
+) -> Result<Vec<PendingStep>> {
+    let stale = match project.image_source()? {
+        Some(source) => build::out_of_date(ctx, project, wanted, source)?,
+        None => Vec::new(),
+    };
+    let plan = make_plan(ctx, wanted, containers, &stale)?;
+    let steps = plan.steps.into_iter().filter(|step| step.action != Action::Keep);
+    Ok(steps
+        .map(|step| PendingStep {
+            service: step.service,
+            action: step.action.to_string(),
+            reason: step.reason,
+        })
+        .collect())
+}
+
+fn service_status(
+    name: &str,
+    image: &str,
+    container: Option<&Container>,
+    usage: Option<Usage>,
+) -> ServiceStatus {
     let health = container.map_or(Health::None, |container| container.health);
     ServiceStatus {
         name: name.to_owned(),
@@ -90,9 +175,18 @@ fn service_status(name: &str, image: &str, container: Option<&Container>) -> Ser
         },
         uptime_seconds: container.and_then(Container::uptime).map(|time| time.as_secs()),
         restarts: container.map_or(0, |container| container.restarts),
+        cpu_percent: usage.map(|usage| usage.cpu_percent),
+        memory_bytes: usage.map(|usage| usage.memory_bytes),
         image: container.map_or_else(|| image.to_owned(), |container| container.image.clone()),
         ports: container.map_or_else(Vec::new, |container| container.ports.clone()),
     }
+}
+
+/// The newest folder below backups/ that has a manifest; folders are named by their time.
+pub(crate) fn last_backup(ctx: &Ctx) -> Option<String> {
+    let entries = fs::read_dir(ctx.root().join("backups")).ok()?.flatten();
+    let whole = entries.filter(|entry| entry.path().join("manifest.json").is_file());
+    whole.map(|entry| entry.file_name().to_string_lossy().into_owned()).max()
 }
 
 /// Asks the backend; none where it cannot say.
@@ -107,33 +201,46 @@ fn migrations(ctx: &Ctx, backend: &Container) -> Option<Migrations> {
     Some(Migrations { applied: count("applied")?, pending: count("pending")? })
 }
 
-fn print(status: &Status) {
-    let header = ["SERVICE", "STATE", "HEALTH", "UPTIME", "RESTARTS", "IMAGE", "PORTS"];
+fn render(status: &Status) -> String {
+    let header =
+        ["SERVICE", "STATE", "HEALTH", "UPTIME", "RESTARTS", "CPU", "MEMORY", "IMAGE", "PORTS"];
+    let dash = || "-".to_owned();
     let row = |service: &ServiceStatus| {
-        let uptime = service.uptime_seconds.map(std::time::Duration::from_secs);
+        let uptime = service.uptime_seconds.map(Duration::from_secs);
         vec![
             service.name.clone(),
             service.state.clone(),
             coloured(service.health),
-            uptime.map_or_else(|| "-".to_owned(), ui::seconds),
+            uptime.map_or_else(dash, ui::seconds),
             service.restarts.to_string(),
+            service.cpu_percent.map_or_else(dash, |percent| format!("{percent:.1} %")),
+            service.memory_bytes.map_or_else(dash, ui::bytes),
             service.image.clone(),
             service.ports.join(", "),
         ]
     };
     let rows: Vec<Vec<String>> = status.services.iter().map(row).collect();
-    println!("{}", ui::table(&header, &rows));
+    let mut lines = vec![ui::table(&header, &rows)];
     if let Some(Migrations { applied, pending }) = status.migrations {
-        println!("migrations: {applied} applied, {pending} pending");
+        lines.push(format!("migrations: {applied} applied, {pending} pending"));
     }
-    println!("volumes:    {}", status.volumes.join(", "));
-    if status.ready {
-        println!("address:    {}", status.address);
-    } else {
-        println!(
-            "not all is ready; `cargo xtask up` brings it up, `cargo xtask wait` says why not"
-        );
+    let volume = |volume: &VolumeStatus| match volume.bytes {
+        Some(bytes) => format!("{} ({})", volume.name, ui::bytes(bytes)),
+        None => volume.name.clone(),
+    };
+    let volumes: Vec<String> = status.volumes.iter().map(volume).collect();
+    lines.push(format!("volumes:    {}", volumes.join(", ")));
+    lines.push(format!("backup:     {}", status.last_backup.as_deref().unwrap_or("none yet")));
+    lines.push(format!("address:    {}", status.address));
+    for PendingStep { service, action, reason } in &status.pending {
+        lines.push(format!("`up` would {action} {service}: {reason}"));
     }
+    if !status.ready {
+        let say =
+            "not all is ready; `cargo xtask up` brings it up, `cargo xtask wait` says why not";
+        lines.push(say.to_owned());
+    }
+    lines.join("\n")
 }
 
 fn coloured(health: &str) -> String {

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::cli::{UpArgs, WaitArgs};
 use crate::commands::{env, setup};
@@ -14,7 +13,7 @@ use crate::ctx::{Ctx, Invocation};
 use crate::images::{self, build};
 use crate::stack::plan::{self, Plan, Surroundings};
 use crate::stack::project::{self, Project};
-use crate::stack::readiness::{self, Outcome, Tracker};
+use crate::stack::readiness::{self, Making, Outcome, Tracker};
 use crate::stack::running::{self, Container};
 use crate::stack::wanted::{self, Wanted};
 use crate::stack::{lock, ports, report};
@@ -36,21 +35,24 @@ pub(crate) fn up(ctx: &Ctx, env_file: &Path, args: &UpArgs) -> Result<()> {
     let _lock = lock::acquire(ctx, &project, "up")?;
     let source = images::settle_source(ctx, &mut project)?;
     let wanted = wanted::wanted(ctx, &project)?;
-    let built = build::bring_up_to_date(ctx, &project, &wanted, source, false)?;
-    let (plan, containers) = make_plan(ctx, &project, &wanted, &built)?;
+    let containers = running::containers(ctx, &project)?;
+    // Before a build that may take minutes.
+    check_ports(ctx, &wanted, &containers)?;
     if ctx.is_dry_run() {
-        print_plan(ctx, &plan, &built);
+        let stale = build::out_of_date(ctx, &project, &wanted, source)?;
+        print_plan(ctx, &make_plan(ctx, &wanted, &containers, &stale)?, &stale);
         return Ok(());
     }
+    build::bring_up_to_date(ctx, &project, &wanted, source, false)?;
+    let plan = make_plan(ctx, &wanted, &containers, &[])?;
     warn_of_orphans(ctx, &plan);
     if plan.is_empty() {
         return say_up(ctx, &project, "nothing to do, all is up", started);
     }
-    check_ports(ctx, &wanted, &plan, &containers)?;
     clear_the_way(ctx, &plan, &containers)?;
-    create(ctx, &project, &plan)?;
+    let making = create(ctx, &project, &wanted, &plan)?;
     let tracker = Tracker::new(&wanted, &plan);
-    let tracker = become_ready(ctx, &project, tracker, args.wait.limit())?;
+    let tracker = become_ready(ctx, &project, tracker, making, args.wait.limit())?;
     if args.timings {
         print_timings(&tracker);
     }
@@ -66,7 +68,7 @@ pub(crate) fn wait(ctx: &Ctx, env_file: &Path, args: &WaitArgs) -> Result<()> {
     let project = Project::load(ctx, env_file)?;
     let wanted = wanted::wanted(ctx, &project)?;
     let tracker = readiness::waiting_for(&wanted, &running::containers(ctx, &project)?);
-    become_ready(ctx, &project, tracker, args.limit())?;
+    become_ready(ctx, &project, tracker, None, args.limit())?;
     say_up(ctx, &project, "all is up", started)
 }
 
@@ -74,9 +76,10 @@ fn become_ready(
     ctx: &Ctx,
     project: &Project,
     tracker: Tracker,
+    making: Option<Making>,
     limit: Duration,
 ) -> Result<Tracker> {
-    match readiness::carry_out(ctx, project, tracker, limit)? {
+    match readiness::carry_out(ctx, project, tracker, making, limit)? {
         Outcome::AllReady(tracker) => Ok(tracker),
         Outcome::NotReady(tracker, reason) => {
             let report = report::not_ready(ctx, project, &tracker);
@@ -88,23 +91,21 @@ fn become_ready(
     }
 }
 
-/// What is wanted minus what is there; both are read at the same time. In a dry run the images in
-/// `built` are still to be built, and count as new ones.
-fn make_plan(
+/// What is wanted minus what is there. Images in `stale` are still to be built, and count as new.
+///
+/// # Errors
+/// The engine does not answer.
+pub(crate) fn make_plan(
     ctx: &Ctx,
-    project: &Project,
     wanted: &Wanted,
-    built: &[String],
-) -> Result<(Plan, Vec<Container>)> {
+    containers: &[Container],
+    stale: &[String],
+) -> Result<Plan> {
     let references: Vec<&str> = wanted.services.iter().map(|s| s.image.as_str()).collect();
-    let (containers, ids) = thread::scope(|scope| {
-        let ids = scope.spawn(|| images::ids(ctx, &references));
-        (running::containers(ctx, project), ids.join())
-    });
-    let (containers, ids) = (containers?, ids.map_err(|_| anyhow!("a thread of xtask panicked"))??);
+    let ids = images::ids(ctx, &references)?;
     let id_of = |service: &wanted::Service| {
         let id = ids.get(&service.image).cloned();
-        let will_be_new = ctx.is_dry_run() && built.contains(&service.name);
+        let will_be_new = stale.contains(&service.name);
         let id = if will_be_new { Some("not built yet".to_owned()) } else { id };
         Some((service.name.clone(), id?))
     };
@@ -112,7 +113,7 @@ fn make_plan(
     let root = ctx.root();
     let changed_at = |path: &Path| newest_change(&root.join(path));
     let around = Surroundings { image_ids: &image_ids, changed_at: &changed_at };
-    Ok((plan::plan(wanted, &containers, &around), containers))
+    Ok(plan::plan(wanted, containers, &around))
 }
 
 /// When a file, or the newest file of a folder, was last changed.
@@ -141,17 +142,33 @@ fn clear_the_way(ctx: &Ctx, plan: &Plan, containers: &[Container]) -> Result<()>
     Ok(())
 }
 
-/// Has Compose make the containers that are missing or out of date, without starting them.
-fn create(ctx: &Ctx, project: &Project, plan: &Plan) -> Result<()> {
-    let names = plan.services(plan::Action::makes_container);
-    if names.is_empty() {
-        return Ok(());
+/// Has Compose make the containers that are missing or out of date, without starting them: now
+/// those that can start at once, and the others while these start.
+fn create(ctx: &Ctx, project: &Project, wanted: &Wanted, plan: &Plan) -> Result<Option<Making>> {
+    let to_make = plan.services(plan::Action::makes_container);
+    let current = plan.services(|action| action == plan::Action::Keep);
+    let can_start = |name: &String| {
+        let needs = wanted.service(name).map_or(&[][..], |service| &service.depends_on);
+        needs.iter().all(|need| current.contains(need))
+    };
+    let (first, rest): (Vec<String>, Vec<String>) = to_make.into_iter().partition(can_start);
+    if !first.is_empty() {
+        compose_create(ctx, project, &first)?;
     }
+    if rest.is_empty() {
+        return Ok(None);
+    }
+    let (ctx, project, services) = (ctx.clone(), project.clone(), rest.clone());
+    let make = Box::new(move || compose_create(&ctx, &project, &rest));
+    Ok(Some(Making { services, make }))
+}
+
+fn compose_create(ctx: &Ctx, project: &Project, names: &[String]) -> Result<()> {
     // Not with `--no-deps`: that takes the dependencies out of what is hashed, and the container
     // would look outdated for ever. What they need is in the plan already.
     let flags = ["up", "--no-start", "--no-build", "--pull", "never", "--no-color"];
     let step = ctx.ui.step(format!("containers {}", names.join(", ")));
-    let command = project.compose().args(["--progress", "plain"]).args(flags).args(&names);
+    let command = project.compose().args(["--progress", "plain"]).args(flags).args(names);
     match ctx.run_step(&step, command.limit(CREATE_LIMIT)) {
         Ok(()) => step.done(""),
         Err(error) => {
@@ -163,14 +180,11 @@ fn create(ctx: &Ctx, project: &Project, plan: &Plan) -> Result<()> {
 }
 
 /// Looks at the ports of services that hold none yet; the others have theirs.
-fn check_ports(ctx: &Ctx, wanted: &Wanted, plan: &Plan, containers: &[Container]) -> Result<()> {
-    let starting =
-        plan.services(|action| action != plan::Action::Keep && action != plan::Action::Wait);
+fn check_ports(ctx: &Ctx, wanted: &Wanted, containers: &[Container]) -> Result<()> {
     let holds_ports = |name: &str| {
         containers.iter().any(|container| container.service == name && container.is_alive())
     };
-    let idle =
-        wanted.services.iter().filter(|s| starting.contains(&s.name) && !holds_ports(&s.name));
+    let idle = wanted.services.iter().filter(|service| !holds_ports(&service.name));
     let wanted_ports: Vec<_> = idle.flat_map(|service| service.published.clone()).collect();
     ports::check_free(ctx, &wanted_ports)
 }

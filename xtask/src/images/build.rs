@@ -35,7 +35,7 @@ struct Target<'a> {
 }
 
 /// Brings every image up to date; with `force`, builds those that are current as well.
-/// Returns the services whose images were built, or would be, in a dry run.
+/// Returns the services whose images were built.
 ///
 /// # Errors
 /// A build or a pull fails; the tool's last words are in the error.
@@ -46,32 +46,54 @@ pub(crate) fn bring_up_to_date(
     source: Source,
     force: bool,
 ) -> Result<Vec<String>> {
-    let targets = targets(ctx, project, wanted, source)?;
-    let references: Vec<&str> = targets.iter().map(|target| target.reference).collect();
-    let here = super::ids(ctx, &references)?;
-    let memory = Memory::read(ctx);
-    let is_stale = |target: &Target| {
-        let id = here.get(target.reference).map(String::as_str);
-        force || !memory.is_current(target.reference, &target.inputs, id)
-    };
-    let stale: Vec<&Target> = targets.iter().filter(|target| is_stale(target)).collect();
-    let names = stale.iter().map(|target| target.service.to_owned()).collect();
-    if ctx.is_dry_run() {
-        return Ok(names);
+    let mut targets = targets(ctx, project, wanted, source)?;
+    if !force {
+        keep_stale(ctx, &mut targets)?;
     }
-    if source == Source::Registry && (force || !stale.is_empty() || lacks_base(ctx, wanted)?) {
+    if source == Source::Registry && (!targets.is_empty() || lacks_base(ctx, wanted)?) {
         registry::provide(ctx, project)?;
     }
-    if stale.is_empty() {
+    if targets.is_empty() {
         return Ok(Vec::new());
     }
     crate::host::disk::check(ctx.root())?;
+    let stale: Vec<&Target> = targets.iter().collect();
     match source {
         Source::Registry => compose_build(ctx, project, &stale, None)?,
         Source::Distro => build_without_registry(ctx, project, &stale)?,
     }
     remember(ctx, &stale)?;
-    Ok(stale.iter().map(|target| target.service.to_owned()).collect())
+    Ok(names(&targets))
+}
+
+/// The services whose images are missing or were made from other inputs than those of today.
+///
+/// # Errors
+/// The engine does not answer, or a source file cannot be read.
+pub(crate) fn out_of_date(
+    ctx: &Ctx,
+    project: &Project,
+    wanted: &Wanted,
+    source: Source,
+) -> Result<Vec<String>> {
+    let mut targets = targets(ctx, project, wanted, source)?;
+    keep_stale(ctx, &mut targets)?;
+    Ok(names(&targets))
+}
+
+fn keep_stale(ctx: &Ctx, targets: &mut Vec<Target>) -> Result<()> {
+    let references: Vec<&str> = targets.iter().map(|target| target.reference).collect();
+    let here = super::ids(ctx, &references)?;
+    let memory = Memory::read(ctx);
+    targets.retain(|target| {
+        let id = here.get(target.reference).map(String::as_str);
+        !memory.is_current(target.reference, &target.inputs, id)
+    });
+    Ok(())
+}
+
+fn names(targets: &[Target]) -> Vec<String> {
+    targets.iter().map(|target| target.service.to_owned()).collect()
 }
 
 /// Whether an image that is not built here is missing.

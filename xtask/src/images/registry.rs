@@ -30,9 +30,12 @@ pub(crate) fn provide(ctx: &Ctx, project: &Project) -> Result<()> {
     let here = super::ids(ctx, &references)?;
     let missing: Vec<&str> =
         references.into_iter().filter(|reference| !here.contains_key(*reference)).collect();
+    let Some((first, others)) = missing.split_first() else { return Ok(()) };
+    // The first one finds out whether there is a registry; then all at the same time.
+    pull(ctx, first)?;
     thread::scope(|scope| {
         let pulls: Vec<_> =
-            missing.iter().map(|reference| scope.spawn(|| pull(ctx, reference))).collect();
+            others.iter().map(|reference| scope.spawn(|| pull(ctx, reference))).collect();
         let join = |pull: thread::ScopedJoinHandle<'_, Result<()>>| {
             pull.join().unwrap_or_else(|_| Err(anyhow!("a thread of xtask panicked")))
         };

@@ -183,6 +183,7 @@ mod tests {
             image_id: "i1".into(),
             image: "backend:1".into(),
             ports: Vec::new(),
+            volumes: Vec::new(),
         }
     }
 

@@ -42,6 +42,8 @@ pub(crate) enum Phase {
 /// Something that happened to a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
+    /// Compose has made its container, or could not.
+    Created(Result<(), String>),
     Launched(Result<(), String>),
     Died(i64),
     Health(Health),
@@ -61,6 +63,8 @@ pub(crate) struct Tracked {
     pub(crate) service: String,
     pub(crate) depends_on: Vec<String>,
     pub(crate) phase: Phase,
+    /// Its container is there, and can be started.
+    exists: bool,
     deaths: u32,
     /// The kernel killed one of its processes for want of memory.
     pub(crate) out_of_memory: bool,
@@ -93,6 +97,7 @@ impl Tracker {
                     .map_or_else(Vec::new, |s| s.depends_on.clone()),
                 ready_at: (phase == Phase::Ready).then_some(Duration::ZERO),
                 phase,
+                exists: true,
                 deaths: 0,
                 out_of_memory: false,
                 settled_at: (step.action == Action::Wait).then_some(Duration::ZERO),
@@ -101,6 +106,14 @@ impl Tracker {
             }
         };
         Tracker { services: plan.steps.iter().map(track).collect() }
+    }
+
+    /// The containers of these services are still to be made.
+    pub(crate) fn without(mut self, services: &[String]) -> Tracker {
+        for tracked in &mut self.services {
+            tracked.exists = !services.contains(&tracked.service);
+        }
+        self
     }
 
     /// The services that may start now, with what is to be done; they count as launching.
@@ -114,7 +127,8 @@ impl Tracker {
             let Phase::Blocked(action) = tracked.phase else {
                 continue;
             };
-            if tracked.depends_on.iter().all(|name| is_ready(name, &self.services)) {
+            let is_free = tracked.depends_on.iter().all(|name| is_ready(name, &self.services));
+            if tracked.exists && is_free {
                 startable.push((tracked.service.clone(), action));
                 self.services[index].phase = Phase::Launching;
                 self.services[index].launched_at = Some(now);
@@ -129,6 +143,8 @@ impl Tracker {
             return;
         };
         match (event, &tracked.phase) {
+            (Event::Created(Ok(())), _) => tracked.exists = true,
+            (Event::Created(Err(reason)), _) => tracked.phase = Phase::Failed(reason),
             (_, Phase::Failed(_) | Phase::Blocked(_)) => {}
             (Event::Launched(Err(reason)), _) => tracked.phase = Phase::Failed(reason),
             (Event::Launched(Ok(())), phase) => {
@@ -214,6 +230,24 @@ pub(crate) enum Outcome {
     NotReady(Tracker, String),
 }
 
+/// Containers that are made while the first services start already.
+pub(crate) struct Making {
+    pub(crate) services: Vec<String>,
+    pub(crate) make: Box<dyn FnOnce() -> Result<()> + Send>,
+}
+
+impl Making {
+    fn start(self, sender: Sender<(String, Event)>) {
+        thread::spawn(move || {
+            let result = (self.make)().map_err(|error| format!("{error:#}"));
+            for service in self.services {
+                // The wait may have ended for another reason; then nobody listens any more.
+                let _ = sender.send((service, Event::Created(result.clone())));
+            }
+        });
+    }
+}
+
 /// Starts what the plan says, in the order of dependencies, and waits until all is healthy.
 ///
 /// # Errors
@@ -223,6 +257,7 @@ pub(crate) fn carry_out(
     ctx: &Ctx,
     project: &Project,
     mut tracker: Tracker,
+    making: Option<Making>,
     limit: Duration,
 ) -> Result<Outcome> {
     let started = Instant::now();
@@ -231,7 +266,10 @@ pub(crate) fn carry_out(
     let _events = watch_events(ctx, project, sender.clone())?;
     let mut screen = Screen::new(ctx);
     let mut last_sync = Instant::now();
-    resync(ctx, project, started, &sender)?;
+    if let Some(making) = making {
+        tracker = tracker.without(&making.services);
+        making.start(sender.clone());
+    }
     loop {
         for (service, action) in tracker.take_startable(started.elapsed()) {
             launch(ctx, project, service, action, sender.clone());
@@ -468,6 +506,23 @@ mod tests {
             tracker.apply(name, HEALTHY, NOW);
         }
         assert!(tracker.is_done() && !tracker.is_hopeless());
+    }
+
+    #[test]
+    fn a_service_whose_container_is_not_made_yet_waits_for_it() {
+        let tracker = tracker([Action::Keep, Action::Create, Action::Keep]);
+        let mut tracker = tracker.without(&["backend".into()]);
+        assert_eq!(names(tracker.take_startable(NOW)), [""; 0]);
+        tracker.apply("backend", Event::Created(Ok(())), NOW);
+        assert_eq!(names(tracker.take_startable(NOW)), ["backend"]);
+    }
+
+    #[test]
+    fn a_container_that_cannot_be_made_is_hopeless_at_once() {
+        let tracker = tracker([Action::Keep, Action::Create, Action::Keep]);
+        let mut tracker = tracker.without(&["backend".into()]);
+        tracker.apply("backend", Event::Created(Err("no space".into())), NOW);
+        assert!(tracker.is_hopeless());
     }
 
     #[test]

@@ -48,6 +48,8 @@ pub(crate) struct Container {
     pub(crate) image: String,
     /// Host addresses of its ports, such as `127.0.0.1:8080->80/tcp`.
     pub(crate) ports: Vec<String>,
+    /// Its volumes: the name, and where it is mounted.
+    pub(crate) volumes: Vec<(String, String)>,
 }
 
 impl Container {
@@ -120,6 +122,18 @@ struct Raw {
     state: RawState,
     config: RawConfig,
     network_settings: RawNetwork,
+    mounts: Vec<RawMount>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawMount {
+    #[serde(rename = "Type")]
+    kind: String,
+    /// Bind mounts have none.
+    #[serde(default)]
+    name: String,
+    destination: String,
 }
 
 #[derive(Deserialize)]
@@ -190,6 +204,12 @@ impl From<Raw> for Container {
             }),
             started_at: parse_time(&raw.state.started_at),
             ports: ports(raw.network_settings.ports.as_ref()),
+            volumes: raw
+                .mounts
+                .into_iter()
+                .filter(|mount| mount.kind == "volume")
+                .map(|mount| (mount.name, mount.destination))
+                .collect(),
             id: raw.id,
             status: raw.state.status,
             exit_code: raw.state.exit_code,

@@ -146,7 +146,7 @@ fn a_registry_that_hangs_does_not_hang_up() {
     });
     let stand = Stand::new();
     stand.set("IMAGE_SOURCE", "");
-    stand.set("POSTGRES_IMAGE", &format!("{address}/library/postgres:15-alpine"));
+    stand.take_images_from(&address.to_string());
     stand.up().ok().says(&["IMAGE_SOURCE=distro", "said nothing for"]);
     assert_eq!(stand.get("IMAGE_SOURCE"), "distro");
     assert_eq!(stand.get("COMPOSE_FILE"), "compose.yaml:deploy/distro/compose.yaml");
@@ -156,8 +156,8 @@ fn a_registry_that_hangs_does_not_hang_up() {
 fn a_source_that_is_forced_is_not_replaced_by_another() {
     let stand = Stand::new();
     stand.set("IMAGE_SOURCE", "registry");
-    let nowhere = format!("127.0.0.1:{}/library/postgres:15-alpine", free_port());
-    stand.set("POSTGRES_IMAGE", &nowhere);
+    let nowhere = format!("127.0.0.1:{}", free_port());
+    stand.take_images_from(&nowhere);
     stand.up().fails(1, &["pull", &nowhere]);
     assert_eq!(stand.container_ids(), [""; 0]);
     stand.set("IMAGE_SOURCE", "elsewhere");

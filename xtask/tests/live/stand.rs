@@ -127,6 +127,14 @@ impl Stand {
         }
     }
 
+    /// Names the official images as this registry would hold them.
+    pub(crate) fn take_images_from(&self, registry: &str) {
+        for name in ["NGINX_IMAGE", "POSTGRES_IMAGE", "REDIS_IMAGE", "RUST_IMAGE"] {
+            let official = self.get(name);
+            self.set(name, &format!("{registry}/library/{official}"));
+        }
+    }
+
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(XTASK);
         command.arg("--env-file").arg(self.env_file()).args(args).stdin(Stdio::null());
