@@ -83,36 +83,99 @@ pub(crate) enum Verb {
     /// images, starts the services in order, has the migrations applied, and ends with the address
     /// to open. Run again, it changes only what differs from what is wanted.
     ///
-    /// It never deletes data, and takes nothing down that works.
+    /// It never deletes data, and takes nothing down that works. It asks before it installs
+    /// anything on the host.
+    ///
+    /// Examples:
+    ///   cargo xtask up --yes          from a fresh clone, with no question asked
+    ///   cargo xtask up --dry-run      what would be done, service by service, and why
+    ///   cargo xtask up --timings      which service the whole waited for
+    #[command(verbatim_doc_comment)]
     Up(UpArgs),
+    /// Bring the stack up, and again after every change of a source file
+    ///
+    /// The backend is rebuilt and replaced; nginx and Redis restart when their configuration
+    /// changes; what did not change is left alone. A mistake in the code is shown, and the last
+    /// good version goes on serving. Ctrl-C ends the watching and leaves the stack running.
+    Watch(UpArgs),
     /// Wait until every service is healthy, and say why if one is not
+    ///
+    /// For a stack that something else started. It starts, stops and changes nothing. For every
+    /// service that is not ready it shows the state, the last health probe, the last lines of the
+    /// log, what it waits for, and a hint where the cause can be recognised.
     Wait(WaitArgs),
     /// Stop the stack and remove its containers; data stays unless --volumes is given
+    ///
+    /// Each service gets the time to end in order: requests in flight finish, PostgreSQL writes a
+    /// checkpoint. With --volumes it names what it will delete, and asks.
+    ///
+    /// Examples:
+    ///   cargo xtask down              tables and sessions are there at the next up
+    ///   cargo xtask down --volumes    begin with nothing
+    #[command(verbatim_doc_comment)]
     Down(DownArgs),
-    /// Show services, health, ports and migrations on one screen
+    /// Show services, health, usage, migrations and volumes on one screen
+    ///
+    /// Ends with what `up` would do now. Changes nothing. The JSON form is described in
+    /// docs/status.md; its fields are only ever added to.
     Status(StatusArgs),
     /// Show the log of one service or of all
+    ///
+    /// Examples:
+    ///   cargo xtask logs              the last 100 lines of each service
+    ///   cargo xtask logs backend -f   and what comes, until Ctrl-C
+    #[command(verbatim_doc_comment)]
     Logs(LogsArgs),
     /// Apply the migrations, or show which are applied
     ///
-    /// Runs in the backend's container, with the same engine by which the backend migrates when
-    /// it starts.
+    /// Runs the backend's own engine in a container of its own; `up` does the same by itself, so
+    /// this is for the times in between. It never edits or reverts what was applied; see
+    /// docs/database-migrations.md.
+    ///
+    /// Examples:
+    ///   cargo xtask migrate           apply what is pending
+    ///   cargo xtask migrate status    a table of what is applied; writes nothing
+    #[command(verbatim_doc_comment)]
     Migrate(MigrateArgs),
-    /// Fill the database with sample rows; may be repeated, and is refused in production
+    /// Fill the database with sample rows
+    ///
+    /// May be repeated: rows that are there are left alone. Refused in production.
     Seed,
     /// Open psql on the stack's database
     ///
-    /// Arguments after `--` go to psql: `cargo xtask psql -- -c 'select 1'`.
+    /// Arguments after `--` go to psql. Its exit code is passed on.
+    ///
+    /// Examples:
+    ///   cargo xtask psql
+    ///   cargo xtask psql -- -c 'select count(*) from accounts'
+    #[command(verbatim_doc_comment)]
     Psql(PassArgs),
     /// Open redis-cli on the stack's Redis
+    ///
+    /// Arguments after `--` go to redis-cli. Its exit code is passed on.
+    ///
+    /// Examples:
+    ///   cargo xtask redis-cli -- info memory
+    #[command(verbatim_doc_comment)]
     RedisCli(PassArgs),
     /// Run a command in a service's container
     ///
-    /// `cargo xtask exec postgres -- ls -l`
+    /// Its exit code is passed on. (The backend's image has no shell: only its own binary.)
+    ///
+    /// Examples:
+    ///   cargo xtask exec postgres -- ls -l /var/lib/postgresql/data
+    ///   cargo xtask exec nginx -- nginx -T
+    #[command(verbatim_doc_comment)]
     Exec(ExecArgs),
     /// Pull or build the images that are missing or out of date
+    ///
+    /// Starts and replaces no container; `up` does this by itself. Where no registry answers, the
+    /// base images are built from the distribution's packages: docs/images.md.
     Build(BuildArgs),
     /// Run every test: those without Docker, then those on a stack of their own
+    ///
+    /// The stack has a name, ports and volumes of its own and is removed at the end; your data is
+    /// never touched.
     Test(TestArgs),
     /// Check everything, as a continuous integration server does
     ///
@@ -121,10 +184,14 @@ pub(crate) enum Verb {
     /// goes on after a failure, gives one verdict at the end, and cleans up after itself.
     Ci,
     /// Look for what could keep the stack from working, and say what to do about it
+    ///
+    /// Each line passes, warns or fails; a failure makes the exit code 1. Changes nothing. The
+    /// JSON form is described in docs/status.md.
     Doctor(FormatArgs),
     /// Install or upgrade Docker where it is missing or old, and start it
     ///
-    /// Debian and Ubuntu only; elsewhere it says what to install. Asks before it changes the host.
+    /// Debian and Ubuntu only; elsewhere it says what to install. It asks before it changes the
+    /// host, and `--dry-run` shows what it would run.
     Setup,
     /// Write or check the environment file
     Env(EnvArgs),
@@ -132,7 +199,12 @@ pub(crate) enum Verb {
     Bench(BenchArgs),
     /// Print the completions for a shell
     ///
-    /// For bash: `source <(cargo xtask completions bash)`
+    /// They are for a function or alias named `xtask`, because the word `cargo` has completions of
+    /// its own. For bash, in ~/.bashrc:
+    ///
+    ///   xtask() { cargo xtask "$@"; }
+    ///   source <(cargo xtask completions bash)
+    #[command(verbatim_doc_comment)]
     Completions(CompletionsArgs),
 }
 
@@ -268,6 +340,12 @@ pub(crate) struct BenchArgs {
 pub(crate) enum BenchVerb {
     /// `up` from nothing and with nothing to do, against plain Compose on the same files
     Up {
+        /// How often each case is measured; the table shows medians
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=50))]
+        runs: u32,
+    },
+    /// One line of the backend changed: `up`, against the incremental build alone
+    Rebuild {
         /// How often each case is measured; the table shows medians
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=50))]
         runs: u32,

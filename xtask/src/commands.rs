@@ -12,3 +12,4 @@ pub(crate) mod setup;
 pub(crate) mod shell;
 pub(crate) mod status;
 pub(crate) mod up;
+pub(crate) mod watch;

@@ -43,6 +43,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     let env_file = cli.global.env_file(&ctx);
     match cli.verb {
         Verb::Up(args) => commands::up::up(&ctx, &env_file, &args)?,
+        Verb::Watch(args) => commands::watch::watch(&ctx, &env_file, &args)?,
         Verb::Wait(args) => commands::up::wait(&ctx, &env_file, &args)?,
         Verb::Down(args) => commands::down::down(&ctx, &env_file, &args)?,
         Verb::Status(args) => commands::status::status(&ctx, &env_file, &args)?,
@@ -59,7 +60,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Setup => commands::setup::setup(&ctx)?,
         Verb::Env(args) => commands::env::env(&ctx, &env_file, &args)?,
         Verb::Bench(args) => commands::bench::bench(&ctx, &args)?,
-        Verb::Completions(args) => commands::shell::completions(&args),
+        Verb::Completions(args) => commands::shell::completions(&ctx, &env_file, &args),
     }
     Ok(ExitCode::SUCCESS)
 }

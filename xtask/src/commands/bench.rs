@@ -1,5 +1,7 @@
 //! `bench`: measured here, in one run, as ratios; the absolute figures are this machine's.
 
+mod rebuild;
+
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -23,6 +25,7 @@ const LIMIT: Duration = Duration::from_secs(10 * 60);
 pub(crate) fn bench(ctx: &Ctx, args: &BenchArgs) -> Result<()> {
     match args.verb {
         BenchVerb::Up { runs } => bench_up(ctx, runs),
+        BenchVerb::Rebuild { runs } => rebuild::bench_rebuild(ctx, runs),
     }
 }
 

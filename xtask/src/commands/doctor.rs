@@ -4,12 +4,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use serde::Serialize;
 
 use crate::cli::{Format, FormatArgs};
-use crate::ctx::Ctx;
+use crate::commands::status::{self, Migrations};
+use crate::ctx::{Ctx, Invocation};
 use crate::host::disk;
 use crate::host::tools::{COMPOSE_FLOOR, ENGINE_FLOOR, Tools, Version};
 use crate::stack::project::{Project, shown};
@@ -19,6 +21,8 @@ use crate::ui;
 
 /// Restarts above this are a sign of trouble: one may be a reboot of the engine.
 const RESTARTS_TO_WARN: u64 = 3;
+/// Less is the time between two questions.
+const CLOCK_TO_WARN: Duration = Duration::from_secs(2);
 const DISK_TO_WARN: u64 = 10 << 30;
 const DISK_TO_FAIL: u64 = 2 << 30;
 /// What the four services and a build take together, with room to breathe.
@@ -89,6 +93,7 @@ fn host(ctx: &Ctx) -> Vec<Finding> {
         plugin("buildx", tools.buildx, Version(0, 0, 0)),
         disk_room(ctx),
         memory(),
+        clock(ctx),
     ]
 }
 
@@ -119,6 +124,42 @@ fn memory() -> Finding {
             not_well(Level::Warn, "memory", detail, "end what you do not need")
         }
         Some(free) => pass("memory", format!("{} available", ui::bytes(free))),
+    }
+}
+
+/// The engine may run in a virtual machine whose clock stood still while the laptop slept: then
+/// sessions end too late and certificates are not valid yet.
+fn clock(ctx: &Ctx) -> Finding {
+    let ask = Invocation::new("docker").args(["info", "--format", "{{.SystemTime}}"]);
+    let before = SystemTime::now();
+    let engine = ctx.read(ask).ok().and_then(|text| parse_time(text.trim()));
+    let Some(engine) = engine else {
+        return not_well(Level::Warn, "clock", "the engine does not tell its time", "date --utc");
+    };
+    let skew = |a: SystemTime, b: SystemTime| a.duration_since(b).unwrap_or_default();
+    // The answer lies somewhere between the question and now.
+    let off = skew(before, engine).max(skew(engine, SystemTime::now()));
+    if off > CLOCK_TO_WARN {
+        let detail = format!("the engine's clock is {} off this host's", ui::seconds(off));
+        return not_well(Level::Warn, "clock", detail, "restart the engine, or set the clock");
+    }
+    pass("clock", "the engine's agrees with this host's")
+}
+
+/// RFC 3339 with any offset.
+fn parse_time(text: &str) -> Option<SystemTime> {
+    if let Ok(time) = humantime::parse_rfc3339(text) {
+        return Some(time);
+    }
+    let (local, offset) = text.split_at_checked(text.len().checked_sub(6)?)?;
+    let (hours, minutes) = offset.get(1..)?.split_once(':')?;
+    let minutes = hours.parse::<u64>().ok()? * 60 + minutes.parse::<u64>().ok()?;
+    let time = humantime::parse_rfc3339(&format!("{local}Z")).ok()?;
+    let offset_time = Duration::from_secs(minutes * 60);
+    if offset.starts_with('-') {
+        time.checked_add(offset_time)
+    } else {
+        time.checked_sub(offset_time)
     }
 }
 
@@ -166,12 +207,53 @@ fn stack(ctx: &Ctx, project: &Project) -> Vec<Finding> {
             findings.extend(service.published.iter().map(|port| port_of(ctx, port)));
         }
     }
+    findings.extend(stray_volumes(ctx, project, &wanted.volumes));
+    findings.extend(migrations(ctx, &containers));
+    findings.push(backup(ctx));
     let strays = containers.iter().filter(|container| wanted.service(&container.service).is_none());
     findings.extend(strays.map(|stray| {
         let next = format!("docker rm --force {}", stray.name);
         not_well(Level::Warn, &stray.name, "a container of no service of the Compose files", &next)
     }));
     findings
+}
+
+fn stray_volumes(ctx: &Ctx, project: &Project, wanted: &[String]) -> Option<Finding> {
+    let filter = running::project_filter(project);
+    let listing =
+        ctx.read(Invocation::new("docker").args(["volume", "ls", "--quiet", "--filter", &filter]));
+    let listing = listing.ok()?;
+    let strays: Vec<&str> =
+        listing.lines().filter(|name| !wanted.iter().any(|volume| volume == name)).collect();
+    if strays.is_empty() {
+        return None;
+    }
+    let detail =
+        format!("{} belongs to this project and is mounted by no service", strays.join(", "));
+    let next = format!("look at it, then: docker volume rm {}", strays.join(" "));
+    Some(not_well(Level::Warn, "volumes", detail, &next))
+}
+
+fn migrations(ctx: &Ctx, containers: &[Container]) -> Option<Finding> {
+    let backend = containers.iter().find(|c| c.service == "backend" && c.is_running())?;
+    let Migrations { applied, pending } = status::migrations(ctx, backend)?;
+    Some(if pending == 0 {
+        pass("migrations", format!("{applied} applied, none pending"))
+    } else {
+        not_well(Level::Warn, "migrations", format!("{pending} pending"), "cargo xtask migrate")
+    })
+}
+
+fn backup(ctx: &Ctx) -> Finding {
+    match status::last_backup(ctx) {
+        Some(name) => pass("backup", format!("the last one is {name}")),
+        None => not_well(
+            Level::Warn,
+            "backup",
+            "there is none below backups/",
+            "before there is data that matters: docker compose exec -T postgres pg_dumpall",
+        ),
+    }
 }
 
 fn container(container: &Container) -> Finding {
@@ -219,4 +301,18 @@ fn print(findings: &[Finding], failed: usize) {
     }
     let warned = findings.iter().filter(|finding| finding.level == Level::Warn).count();
     println!("{} checks, {warned} warnings, {failed} failures", findings.len());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_with_an_offset_are_the_same_moment() {
+        let utc = parse_time("2026-01-02T10:00:00.5Z");
+        assert!(utc.is_some());
+        assert_eq!(parse_time("2026-01-02T12:30:00.5+02:30"), utc);
+        assert_eq!(parse_time("2026-01-02T05:00:00.5-05:00"), utc);
+        assert_eq!(parse_time("never"), None);
+    }
 }

@@ -6,10 +6,15 @@ use std::process::{ExitCode, ExitStatus};
 
 use anyhow::Result;
 use clap::CommandFactory;
+use clap::builder::PossibleValuesParser;
 
 use crate::cli::{Cli, CompletionsArgs, ExecArgs, PassArgs};
-use crate::commands::up::running_container;
+use crate::commands::up::{load, running_container};
 use crate::ctx::{Ctx, Invocation};
+
+/// What a person calls `cargo xtask` in a shell that completes it (see the verb's help): cargo's
+/// own completions have the word `cargo`.
+const SHELL_NAME: &str = "xtask";
 
 /// Opens psql in PostgreSQL's container.
 ///
@@ -42,10 +47,20 @@ pub(crate) fn exec(ctx: &Ctx, env_file: &Path, args: &ExecArgs) -> Result<ExitCo
     Ok(passed_on(ctx.hand_over(inside(&container.id).args(&args.command))?))
 }
 
-/// Prints the completions for a shell.
-pub(crate) fn completions(args: &CompletionsArgs) {
+/// Prints the completions for a shell, the stack's service names among them.
+pub(crate) fn completions(ctx: &Ctx, env_file: &Path, args: &CompletionsArgs) {
+    // Without an environment file there is no stack yet to ask.
+    let names: Vec<String> = load(ctx, env_file)
+        .map(|(_, wanted)| wanted.services.into_iter().map(|service| service.name).collect())
+        .unwrap_or_default();
     let mut command = Cli::command();
-    clap_complete::generate(args.shell, &mut command, "cargo-xtask", &mut std::io::stdout());
+    for (verb, argument) in [("logs", "services"), ("exec", "service")] {
+        let names = PossibleValuesParser::new(names.clone());
+        command = command.mut_subcommand(verb, |verb| {
+            verb.mut_arg(argument, |argument| argument.value_parser(names))
+        });
+    }
+    clap_complete::generate(args.shell, &mut command, SHELL_NAME, &mut std::io::stdout());
 }
 
 /// `docker exec`, with a terminal where there is one: a TTY would corrupt what is piped.

@@ -72,10 +72,11 @@ struct VolumeStatus {
     bytes: Option<u64>,
 }
 
+/// How many migrations there are of each kind.
 #[derive(Serialize)]
-struct Migrations {
-    applied: u64,
-    pending: u64,
+pub(crate) struct Migrations {
+    pub(crate) applied: u64,
+    pub(crate) pending: u64,
 }
 
 /// Prints the status; with `--watch` again and again, until Ctrl-C.
@@ -190,7 +191,7 @@ pub(crate) fn last_backup(ctx: &Ctx) -> Option<String> {
 }
 
 /// Asks the backend; none where it cannot say.
-fn migrations(ctx: &Ctx, backend: &Container) -> Option<Migrations> {
+pub(crate) fn migrations(ctx: &Ctx, backend: &Container) -> Option<Migrations> {
     let words = ["exec", &backend.id, "/backend", "migrate", "status", "--format", "json"];
     let text = ctx.read(Invocation::new("docker").args(words)).ok()?;
     let status: serde_json::Value = serde_json::from_str(&text).ok()?;

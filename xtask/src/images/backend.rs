@@ -42,7 +42,10 @@ pub(crate) fn compile(ctx: &Ctx) -> Result<()> {
 }
 
 /// A static binary runs on an empty base, whatever libc this host has.
-fn cargo_build() -> Result<Invocation> {
+///
+/// # Errors
+/// This host's architecture is not one that it is done for.
+pub(crate) fn cargo_build() -> Result<Invocation> {
     let target = match std::env::consts::ARCH {
         arch @ ("x86_64" | "aarch64") => format!("{arch}-unknown-linux-gnu"),
         arch => bail!("images without a registry are built on x86_64 and aarch64, not on {arch}"),

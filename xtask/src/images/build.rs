@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(30 * 60);
 const BACKEND: &str = "backend";
 
 /// What the backend's image is made from, beside the values in its build arguments.
-const BACKEND_INPUTS: [&str; 9] = [
+pub(crate) const BACKEND_INPUTS: [&str; 9] = [
     "Cargo.toml",
     "Cargo.lock",
     ".cargo",
