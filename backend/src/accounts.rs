@@ -8,7 +8,7 @@ use axum::{
     Router,
     extract::State,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
-    routing::post,
+    routing::{post, put},
 };
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,7 @@ pub use queries::Account;
 pub fn router() -> Router<App> {
     Router::new()
         .route("/api/accounts", post(sign_up))
+        .route("/api/account/password", put(change_password))
         .route("/api/session", post(sign_in).get(who_am_i).delete(sign_out))
 }
 
@@ -36,6 +37,13 @@ struct Credentials {
     password: String,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PasswordChange {
+    current_password: String,
+    new_password: String,
+}
+
 /// The caller's session as the page sees it.
 #[derive(Serialize)]
 struct SessionView {
@@ -44,13 +52,15 @@ struct SessionView {
 }
 
 type WithCookie<T> = ([(HeaderName, HeaderValue); 1], T);
+/// A new session's cookie and what the page gets to know of it.
+type SignedInAnswer = WithCookie<axum::Json<SessionView>>;
 
 /// Makes an account and signs it in.
 async fn sign_up(
     State(app): State<App>,
     headers: HeaderMap,
     Json(credentials): Json<Credentials>,
-) -> Result<(StatusCode, WithCookie<axum::Json<SessionView>>), Error> {
+) -> Result<(StatusCode, SignedInAnswer), Error> {
     let email = Email::parse(&credentials.email);
     let password = password::check_length(&credentials.password);
     let (email, ()) = match (email, password) {
@@ -64,9 +74,14 @@ async fn sign_up(
         }
     };
     let hash = app.passwords.hash(credentials.password).await?;
-    let account = queries::insert(&app.db, &email, &hash).await?;
-    tracing::info!(account = account.id, "account made");
-    Ok((StatusCode::CREATED, start_session(&app, &headers, account).await?))
+    // One transaction around both: without a session there is no account either, and trying again
+    // later succeeds.
+    let mut transaction = app.db.begin().await?;
+    let account = queries::insert(&mut *transaction, &email, &hash).await?;
+    let (_, session) = start_session(&app, &headers, account).await?;
+    transaction.commit().await?;
+    tracing::info!(account = session.1.account.id, "account made");
+    Ok((StatusCode::CREATED, session))
 }
 
 /// Signs in. Both ways of being wrong get the same answer after the same work.
@@ -74,17 +89,24 @@ async fn sign_in(
     State(app): State<App>,
     headers: HeaderMap,
     Json(credentials): Json<Credentials>,
-) -> Result<WithCookie<axum::Json<SessionView>>, Error> {
+) -> Result<SignedInAnswer, Error> {
     let found = match Email::parse(&credentials.email) {
         Ok(email) => queries::find_by_email(&app.db, &email).await?,
         Err(_) => None,
     };
-    let (account, hash) = found.unzip();
+    const WRONG: Error = Error::Unauthorized("The e-mail address or the password is wrong.");
+    let hash = found.as_ref().map(|(_, hash)| hash.as_str());
     let right = app.passwords.verify(credentials.password, hash).await?;
-    match account {
-        Some(account) if right => start_session(&app, &headers, account).await,
-        _ => Err(Error::Unauthorized("The e-mail address or the password is wrong.")),
+    let (account, hash) = found.filter(|_| right).ok_or(WRONG)?;
+    let account_id = account.id;
+    let (id, session) = start_session(&app, &headers, account).await?;
+    // The password may have been changed since it was verified, and the sessions ended before
+    // this one was made: then it must not live.
+    if !queries::still_has_hash(&app.db, account_id, &hash).await? {
+        app.sessions.end(id).await?;
+        return Err(WRONG);
     }
+    Ok(session)
 }
 
 /// A new id at every sign-in: one that was known before it (planted, or left on a shared machine)
@@ -93,12 +115,13 @@ async fn start_session(
     app: &App,
     headers: &HeaderMap,
     account: Account,
-) -> Result<WithCookie<axum::Json<SessionView>>, Error> {
+) -> Result<(SessionId, SignedInAnswer), Error> {
     if let Some(old) = app.cookies.read(headers) {
-        app.sessions.delete(old).await?;
+        app.sessions.end(old).await?;
     }
-    let id = app.sessions.create(account.id).await?;
-    Ok(([(header::SET_COOKIE, app.cookies.set(id))], axum::Json(view(app, id, account))))
+    let id = app.sessions.create(account.id, headers).await?;
+    let cookie = [(header::SET_COOKIE, app.cookies.set(id))];
+    Ok((id, (cookie, axum::Json(view(app, id, account)))))
 }
 
 fn view(app: &App, id: SessionId, account: Account) -> SessionView {
@@ -121,6 +144,35 @@ async fn sign_out(
     State(app): State<App>,
     SignedIn { id, .. }: SignedIn,
 ) -> Result<WithCookie<StatusCode>, Error> {
-    app.sessions.delete(id).await?;
+    app.sessions.end(id).await?;
     Ok(([(header::SET_COOKIE, app.cookies.clear())], StatusCode::NO_CONTENT))
+}
+
+/// Sets a new password, gives this browser a new session and ends all others: whoever knew the old
+/// password, or held a cookie, is out.
+async fn change_password(
+    State(app): State<App>,
+    SignedIn { session, .. }: SignedIn,
+    headers: HeaderMap,
+    Json(change): Json<PasswordChange>,
+) -> Result<SignedInAnswer, Error> {
+    password::check_length(&change.new_password)
+        .map_err(|message| Error::field("new_password", message))?;
+    let found = queries::find_with_hash(&app.db, session.account_id).await?;
+    let (account, old) = found.ok_or(Error::Unauthorized("Sign in first."))?;
+    if !app.passwords.verify(change.current_password, Some(&old)).await? {
+        return Err(Error::field("current_password", "This is not your password."));
+    }
+    let new = app.passwords.hash(change.new_password).await?;
+    // The new hash counts only if the sessions were really ended. A sign-in that verified the old
+    // one meanwhile waits for this transaction, and ends its own session then (`sign_in`).
+    let mut transaction = app.db.begin().await?;
+    if !queries::replace_hash(&mut *transaction, account.id, &old, &new).await? {
+        return Err(Error::Conflict("The password was just changed from elsewhere."));
+    }
+    app.sessions.end_all(account.id, None).await?;
+    let (_, session) = start_session(&app, &headers, account).await?;
+    transaction.commit().await?;
+    tracing::info!(account = session.1.account.id, "password changed");
+    Ok(session)
 }

@@ -34,6 +34,9 @@ pub enum Error {
     /// Refused whoever asks.
     #[error("{0}")]
     Forbidden(&'static str),
+    /// It does not exist, or is another's.
+    #[error("{0}")]
+    NotFound(&'static str),
     /// It exists already.
     #[error("{0}")]
     Conflict(&'static str),
@@ -123,6 +126,7 @@ impl Error {
             Self::Rejected { status, .. } => *status,
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,

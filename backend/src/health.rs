@@ -78,5 +78,5 @@ async fn database(app: &App) -> Result<(), String> {
 }
 
 async fn redis(app: &App) -> Result<(), String> {
-    app.sessions.ping().await.map_err(|error| chain(&error))
+    app.redis.ping().await.map_err(|error| chain(&error))
 }

@@ -11,6 +11,7 @@ pub mod db;
 pub mod error;
 pub mod extract;
 pub mod health;
+pub mod link;
 pub mod migrate;
 pub mod notes;
 pub mod probe;

@@ -16,9 +16,10 @@ use crate::{
     csrf, db,
     error::Error,
     health,
+    link::Link,
     migrate::{self, files::Set},
     notes,
-    sessions::{Cookies, Sessions},
+    sessions::{self, Cookies, Sessions},
 };
 pub use drain::Draining;
 
@@ -33,6 +34,8 @@ pub struct App {
     /// PostgreSQL.
     pub db: PgPool,
     /// Redis.
+    pub redis: Link,
+    /// The sessions in it.
     pub sessions: Sessions,
     /// Makes and checks the tokens of unsafe requests.
     pub csrf: csrf::Tokens,
@@ -51,6 +54,7 @@ pub fn router(app: App) -> Router {
     Router::new()
         .merge(health::router())
         .merge(accounts::router())
+        .merge(sessions::router())
         .merge(notes::router())
         .fallback(async || StatusCode::NOT_FOUND)
         .method_not_allowed_fallback(async || StatusCode::METHOD_NOT_ALLOWED)
@@ -103,14 +107,14 @@ async fn start(config: &Config, draining: Draining) -> Result<App, String> {
         db::wait(&config.database, START_LIMIT, &report).await.map_err(|e| e.to_string())?;
         migrate::run(&config.database, &migrations, &report).await.map_err(|e| e.to_string())
     };
-    let key = config.session_secret.clone();
-    let sessions = Sessions::connect(&config.redis, key, START_LIMIT, &report);
-    let (summary, sessions) = tokio::try_join!(database, sessions)?;
+    let redis = Link::connect(&config.redis, START_LIMIT, &report);
+    let (summary, redis) = tokio::try_join!(database, redis)?;
     tracing::info!(applied = summary.applied, total = summary.total, "the schema is current");
     let passwords = Passwords::new().map_err(|error: Error| error.to_string())?;
     Ok(App {
         db: db::pool(&config.database),
-        sessions,
+        sessions: Sessions::new(redis.clone(), config.session_secret.clone()),
+        redis,
         csrf: csrf::Tokens::new(config.csrf_key.clone()),
         passwords,
         cookies: Cookies::new(config.secure_cookies()),

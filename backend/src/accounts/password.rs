@@ -49,17 +49,13 @@ impl Passwords {
     }
 
     /// Whether the password is the one of the hash; never without a hash, after the same work.
-    pub(super) async fn verify(
-        &self,
-        password: String,
-        hash: Option<String>,
-    ) -> Result<bool, Error> {
+    pub(super) async fn verify(&self, password: String, hash: Option<&str>) -> Result<bool, Error> {
         // No account can have such a password, and the length tells nothing about one.
         if password.chars().count() > MAX_CHARS {
             return Ok(false);
         }
         let known = hash.is_some();
-        let hash = hash.unwrap_or_else(|| self.dummy.to_string());
+        let hash = hash.unwrap_or(&self.dummy).to_owned();
         let right = self.in_turn(move || verify_now(&password, &hash)).await?;
         Ok(known && right)
     }
@@ -120,9 +116,9 @@ mod tests {
         let hash = passwords.hash("correct horse".to_owned()).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
         let verify = |password: &str, hash| passwords.verify(password.to_owned(), hash);
-        assert!(verify("correct horse", Some(hash.clone())).await.unwrap());
-        assert!(!verify("wrong horse", Some(hash.clone())).await.unwrap());
-        assert!(!verify(&"x".repeat(129), Some(hash)).await.unwrap());
+        assert!(verify("correct horse", Some(hash.as_str())).await.unwrap());
+        assert!(!verify("wrong horse", Some(hash.as_str())).await.unwrap());
+        assert!(!verify(&"x".repeat(129), Some(hash.as_str())).await.unwrap());
         assert!(!verify("no account has this password", None).await.unwrap());
     }
 

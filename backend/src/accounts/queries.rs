@@ -1,7 +1,7 @@
 //! The statements about accounts.
 
 use serde::Serialize;
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 
 use super::email::Email;
 use crate::error::Error;
@@ -15,7 +15,11 @@ pub struct Account {
     pub email: String,
 }
 
-pub(super) async fn insert(db: &PgPool, email: &Email, hash: &str) -> Result<Account, Error> {
+pub(super) async fn insert(
+    db: impl PgExecutor<'_>,
+    email: &Email,
+    hash: &str,
+) -> Result<Account, Error> {
     let id = sqlx::query_scalar(
         "INSERT INTO accounts (email, password_hash) VALUES ($1, $2) RETURNING id",
     )
@@ -49,4 +53,44 @@ pub(super) async fn find_by_email(
             .fetch_optional(db)
             .await?;
     Ok(row.map(|(id, email, hash)| (Account { id, email }, hash)))
+}
+
+/// The account of a number, with its password's hash.
+pub(super) async fn find_with_hash(
+    db: &PgPool,
+    id: i64,
+) -> Result<Option<(Account, String)>, Error> {
+    let row: Option<(String, String)> =
+        sqlx::query_as("SELECT email, password_hash FROM accounts WHERE id = $1")
+            .bind(id)
+            .fetch_optional(db)
+            .await?;
+    Ok(row.map(|(email, hash)| (Account { id, email }, hash)))
+}
+
+/// Whether the account still has this hash. Waits for a change that is under way.
+pub(super) async fn still_has_hash(db: &PgPool, id: i64, hash: &str) -> Result<bool, Error> {
+    let now: Option<String> =
+        sqlx::query_scalar("SELECT password_hash FROM accounts WHERE id = $1 FOR SHARE")
+            .bind(id)
+            .fetch_optional(db)
+            .await?;
+    Ok(now.is_some_and(|now| now == hash))
+}
+
+/// Sets a new hash, unless another change was faster; then false.
+pub(super) async fn replace_hash(
+    db: impl PgExecutor<'_>,
+    id: i64,
+    old: &str,
+    new: &str,
+) -> Result<bool, Error> {
+    let outcome =
+        sqlx::query("UPDATE accounts SET password_hash = $3 WHERE id = $1 AND password_hash = $2")
+            .bind(id)
+            .bind(old)
+            .bind(new)
+            .execute(db)
+            .await?;
+    Ok(outcome.rows_affected() == 1)
 }

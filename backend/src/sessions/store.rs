@@ -1,32 +1,34 @@
 //! The records in Redis. The key is a keyed hash of the id, so that whoever reads Redis (or a
 //! backup of it) holds no cookie; the record is small and never changed after it was made.
+//!
+//! An account's list (`sessions-of:ID`, a sorted set of hashes by their beginning) makes it
+//! possible to show and to end its sessions. Whatever touches both does so in one script.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-use hmac::{Hmac, KeyInit, Mac};
-use redis::{
-    AsyncCommands, Client, ConnectionAddr, Expiry, IntoConnectionInfo, RedisError,
-    aio::{ConnectionManager, ConnectionManagerConfig},
-    io::tcp::TcpSettings,
+use std::{
+    sync::LazyLock,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
+
+use axum::http::HeaderMap;
+use redis::{AsyncCommands, Expiry, Script};
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
-use tokio::time::{Instant, sleep, timeout};
 
-use super::SessionId;
-use crate::{
-    config::{Key, RedisConfig},
-    error::Error,
-};
+use super::{Handle, SessionId, agent};
+use crate::{config::Key, error::Error, link::Link};
 
 /// Without a request for this long, a session ends.
 pub(super) const IDLE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Whatever is requested, a session ends after this long.
 pub(super) const ABSOLUTE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// A request that Redis does not answer in this time is answered with 503.
-const DEADLINE: Duration = Duration::from_millis(1500);
-/// One attempt of a command. Less than half of [`DEADLINE`], so that a second one fits.
-const RESPONSE: Duration = Duration::from_millis(600);
+/// How many sessions an account has at most. One more ends the oldest: more browsers than anybody
+/// has, and a bound on what one account can take up in Redis.
+const MOST: usize = 50;
+
+static CREATE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("create.lua")));
+static END: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("end.lua")));
+static END_ONE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("end_one.lua")));
+static END_ALL: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("end_all.lua")));
+static LIST: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("list.lua")));
 
 /// Who is signed in, as it stands in Redis.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,88 +37,54 @@ pub struct Session {
     pub account_id: i64,
     /// Seconds since 1970 at which it began; the absolute time-out counts from here.
     pub created: u64,
+    /// What the browser is called, for the owner's eyes.
+    #[serde(default)]
+    pub agent: String,
+}
+
+/// A session as its owner sees it in a list.
+#[derive(Debug)]
+pub(super) struct Listed {
+    pub(super) handle: String,
+    pub(super) session: Session,
+    /// Seconds since 1970.
+    pub(super) last_used: u64,
 }
 
 /// The store. Cloning it shares the connection.
 #[derive(Clone)]
 pub struct Sessions {
-    redis: ConnectionManager,
+    link: Link,
     key: Key,
 }
 
 impl Sessions {
-    /// Connects, waiting at most `limit` for a Redis that is still starting.
-    pub async fn connect(
-        config: &RedisConfig,
-        key: Key,
-        limit: Duration,
-        report: &(dyn Fn(&str) + Sync),
-    ) -> Result<Self, String> {
-        let address = format!("{}:{}", config.host, config.port);
-        let start = Instant::now();
-        let mut last = String::new();
-        loop {
-            let reason = match Self::attempt(config, key.clone()).await {
-                Ok(sessions) => return Ok(sessions),
-                Err(error) => error.to_string(),
-            };
-            if start.elapsed() >= limit {
-                return Err(format!(
-                    "Redis at {address} was not ready after {} s. The last answer: {reason}. \
-                     Is it running, and are REDIS_HOST and REDIS_PORT right?",
-                    limit.as_secs()
-                ));
-            }
-            if reason != last {
-                report(&format!("waiting for Redis: {reason}"));
-                last = reason;
-            }
-            sleep(Duration::from_millis(200)).await;
-        }
-    }
-
-    async fn attempt(config: &RedisConfig, key: Key) -> Result<Self, RedisError> {
-        // Without the user time-out a host that vanished would be written to for a quarter of an
-        // hour before the kernel gives the connection up, and the manager reconnects only then.
-        let tcp = TcpSettings::default().set_nodelay(true).set_user_timeout(Duration::from_secs(2));
-        let address = ConnectionAddr::Tcp(config.host.clone(), config.port);
-        let client = Client::open(address.into_connection_info()?.set_tcp_settings(tcp))?;
-        let options = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(Duration::from_secs(1)))
-            .set_response_timeout(Some(RESPONSE))
-            .set_number_of_retries(1)
-            .set_max_delay(Duration::from_millis(200));
-        let redis = ConnectionManager::new_with_config(client, options).await?;
-        let sessions = Self { redis, key };
-        // LOADING and a read-only replica answer the handshake, and this not.
-        sessions.ping().await.map(|()| sessions)
-    }
-
-    /// Asks Redis for a sign of life.
-    pub async fn ping(&self) -> Result<(), RedisError> {
-        let mut redis = self.redis.clone();
-        redis::cmd("PING").exec_async(&mut redis).await
+    /// With the key `SESSION_SECRET`.
+    pub fn new(link: Link, key: Key) -> Self {
+        Self { link, key }
     }
 
     /// Starts a session for an account, under a new id.
-    pub async fn create(&self, account_id: i64) -> Result<SessionId, Error> {
+    pub async fn create(&self, account_id: i64, headers: &HeaderMap) -> Result<SessionId, Error> {
         let id = SessionId::generate()?;
-        let record = serde_json::to_string(&Session { account_id, created: now() })
-            .map_err(Error::internal)?;
-        let key = self.key_of(id);
-        self.run(|mut redis| {
-            let (key, record) = (key.clone(), record.clone());
-            async move { redis.set_ex::<_, _, ()>(key, record, IDLE.as_secs()).await }
-        })
-        .await?;
+        let handle = self.handle(id);
+        let session = Session { account_id, created: now(), agent: agent::name(headers) };
+        let record = serde_json::to_string(&session).map_err(Error::internal)?;
+        let mut script = CREATE.key(record_key(&handle));
+        script.key(list_key(account_id)).arg(handle.as_str()).arg(record);
+        script.arg(IDLE.as_secs()).arg(ABSOLUTE.as_secs()).arg(session.created).arg(MOST);
+        let () = self.link.script(&script).await?;
         Ok(id)
     }
 
     /// The session of an id, if it is alive. Asking for it starts its idle time-out anew.
     pub async fn find(&self, id: SessionId) -> Result<Option<Session>, Error> {
-        let key = self.key_of(id);
-        // One command: between a read and a separate EXPIRE a sign-out could come.
+        let key = record_key(&self.handle(id));
+        // One command: between a read and a separate EXPIRE a sign-out could come. A full Redis
+        // does not refuse it. The time to live is never cut at the absolute end, so that it always
+        // tells when the session was last used; what is past that end is refused here.
         let record: Option<String> = self
+            .link
             .run(|mut redis| {
                 let key = key.clone();
                 async move { redis.get_ex(key, Expiry::EX(IDLE.as_secs())).await }
@@ -126,78 +94,69 @@ impl Sessions {
             return Ok(None);
         };
         let session: Session = serde_json::from_str(&record).map_err(Error::internal)?;
-        let end = session.created + ABSOLUTE.as_secs();
-        if now() >= end {
-            self.delete(id).await?;
+        if session.is_over() {
+            self.end(id).await?;
             return Ok(None);
-        }
-        if end - now() < IDLE.as_secs() {
-            // The idle time-out would outlive the absolute one: let Redis forget it on time.
-            self.run(|mut redis| {
-                let key = key.clone();
-                async move { redis.expire_at::<_, ()>(key, i64::try_from(end).unwrap_or(0)).await }
-            })
-            .await?;
         }
         Ok(Some(session))
     }
 
     /// Ends a session at once, whoever still holds its cookie.
-    pub async fn delete(&self, id: SessionId) -> Result<(), Error> {
-        let key = self.key_of(id);
-        self.run(|mut redis| {
-            let key = key.clone();
-            async move { redis.del::<_, ()>(key).await }
-        })
-        .await
+    pub async fn end(&self, id: SessionId) -> Result<(), Error> {
+        let handle = self.handle(id);
+        self.link.script(END.key(record_key(&handle)).arg(handle.as_str())).await
     }
 
-    /// Runs a command, once more if the connection turned out to be dead, within [`DEADLINE`].
-    /// Every command here may run twice without harm.
-    async fn run<T, F>(&self, command: impl Fn(ConnectionManager) -> F) -> Result<T, Error>
-    where
-        F: Future<Output = Result<T, RedisError>>,
-    {
-        let attempts = async {
-            match command(self.redis.clone()).await {
-                Err(error) if error.is_io_error() => command(self.redis.clone()).await,
-                outcome => outcome,
+    /// Ends one session of an account; false if the account has none of that name.
+    pub async fn end_one(&self, account_id: i64, handle: &Handle) -> Result<bool, Error> {
+        self.link.script(END_ONE.key(list_key(account_id)).arg(handle.as_str())).await
+    }
+
+    /// Ends an account's sessions, all or all but one, and says how many they were.
+    pub async fn end_all(&self, account_id: i64, keep: Option<SessionId>) -> Result<u64, Error> {
+        let keep = keep.map(|id| self.handle(id).to_string()).unwrap_or_default();
+        self.link.script(END_ALL.key(list_key(account_id)).arg(keep)).await
+    }
+
+    /// An account's sessions that are alive, the last used first.
+    pub(super) async fn list(&self, account_id: i64) -> Result<Vec<Listed>, Error> {
+        let found: Vec<(String, String, u64)> =
+            self.link.script(&LIST.key(list_key(account_id))).await?;
+        let now = now();
+        let mut sessions = Vec::with_capacity(found.len());
+        for (handle, record, left) in found {
+            let session: Session = serde_json::from_str(&record).map_err(Error::internal)?;
+            if !session.is_over() {
+                let last_used = now.saturating_sub(IDLE.as_secs().saturating_sub(left));
+                // Two clocks and whole seconds: it shall not seem used before it began.
+                let last_used = last_used.max(session.created);
+                sessions.push(Listed { handle, session, last_used });
             }
-        };
-        match timeout(DEADLINE, attempts).await {
-            Ok(outcome) => Ok(outcome?),
-            Err(_) => Err(Error::unavailable("the session store", "Redis did not answer in time")),
         }
+        sessions.sort_by_key(|listed| std::cmp::Reverse(listed.last_used));
+        Ok(sessions)
     }
 
-    fn key_of(&self, id: SessionId) -> String {
-        format!("session:{}", hex::encode(keyed_hash(&self.key, id.as_bytes())))
+    /// The name under which the owner sees a session.
+    pub fn handle(&self, id: SessionId) -> Handle {
+        Handle::of(id, &self.key)
     }
 }
 
-fn keyed_hash(key: &Key, message: &[u8]) -> [u8; 32] {
-    // HMAC takes keys of every length, so this cannot fail; the empty key is never reached.
-    let mut mac = Hmac::<Sha256>::new_from_slice(key.expose())
-        .unwrap_or_else(|_| Hmac::<Sha256>::new(&Default::default()));
-    mac.update(message);
-    mac.finalize().into_bytes().into()
+impl Session {
+    fn is_over(&self) -> bool {
+        now() >= self.created + ABSOLUTE.as_secs()
+    }
+}
+
+fn record_key(handle: &Handle) -> String {
+    format!("session:{handle}")
+}
+
+fn list_key(account_id: i64) -> String {
+    format!("sessions-of:{account_id}")
 }
 
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// RFC 4231, test case 1: the key is padded by us as HMAC itself pads it.
-    #[test]
-    fn the_key_in_redis_is_an_hmac_of_the_id() {
-        let mut key = [0; 64];
-        key[..20].copy_from_slice(&[0x0b; 20]);
-        let hash = hex::encode(keyed_hash(&Key::new(key), b"Hi There"));
-        let expected = "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7";
-        assert_eq!(hash, expected);
-    }
 }

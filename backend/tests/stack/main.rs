@@ -6,7 +6,9 @@
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 mod forgery;
+mod full;
 mod migrations;
+mod own_sessions;
 mod sample;
 mod sessions;
 mod site;

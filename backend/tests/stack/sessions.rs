@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use backend::{
-    config::{Key, RedisConfig},
-    sessions::Sessions,
-};
+use axum::http::HeaderMap;
+use backend::{config::Key, link::Link, sessions::Sessions};
 use redis::Commands;
 use serde_json::json;
 
-use crate::support::{PASSWORD, Person, ask_with_cookie, session_cookie, stack, unique};
+use crate::support::{
+    PASSWORD, Person, ask_with_cookie, redis_config, redis_connection, session_cookie, unique,
+    while_redis_has_room,
+};
 
 #[test]
 fn sign_up_out_and_in_again() {
@@ -117,12 +118,13 @@ fn redis_holds_no_cookie() {
 #[tokio::test]
 async fn time_outs_slide_up_to_an_absolute_end() {
     const DAY: i64 = 24 * 60 * 60;
-    let key = Key::new([7; 64]);
-    let sessions = Sessions::connect(&redis_config(), key, Duration::from_secs(5), &|_| {}).await;
-    let sessions = sessions.unwrap();
-    let account: i64 = std::process::id().into();
+    let _room = while_redis_has_room();
+    let link = Link::connect(&redis_config(), Duration::from_secs(5), &|_| {}).await.unwrap();
+    let sessions = Sessions::new(link, Key::new([7; 64]));
+    // No account of the stack has such a number.
+    let account = i64::MAX / 4096 - i64::from(std::process::id());
     let before = keys_of(account);
-    let id = sessions.create(account).await.unwrap();
+    let id = sessions.create(account, &HeaderMap::new()).await.unwrap();
     let key = keys_of(account).into_iter().find(|key| !before.contains(key)).unwrap();
     let mut redis = redis_connection();
 
@@ -131,20 +133,47 @@ async fn time_outs_slide_up_to_an_absolute_end() {
     assert!(sessions.find(id).await.unwrap().is_some());
     assert!(redis.ttl::<_, i64>(&key).unwrap() > 6 * DAY);
 
-    // Near the absolute end it does not reach beyond it.
+    // Used or not, it ends 30 days after it began.
     let age = |redis: &mut redis::Connection, days: i64| {
         let created = i64::try_from(now()).unwrap() - days * DAY;
         let record = json!({ "account_id": account, "created": created }).to_string();
         let () = redis.set_ex(&key, record, 3600).unwrap();
     };
-    age(&mut redis, 28);
+    age(&mut redis, 29);
     assert!(sessions.find(id).await.unwrap().is_some());
-    let left: i64 = redis.ttl(&key).unwrap();
-    assert!((DAY..=2 * DAY).contains(&left), "{left} s are left");
-
     age(&mut redis, 30);
     assert!(sessions.find(id).await.unwrap().is_none());
     assert!(!redis.exists::<_, bool>(&key).unwrap());
+    assert!(!redis.exists::<_, bool>(format!("sessions-of:{account}")).unwrap());
+}
+
+/// However often an account signs in, it takes up a bounded part of Redis, and none in the end.
+#[tokio::test]
+async fn the_list_of_an_account_is_bounded_and_forgets_what_is_gone() {
+    let _room = while_redis_has_room();
+    let link = Link::connect(&redis_config(), Duration::from_secs(5), &|_| {}).await.unwrap();
+    let sessions = Sessions::new(link, Key::new([8; 64]));
+    let account = i64::MAX / 8192 - i64::from(std::process::id());
+    let list = format!("sessions-of:{account}");
+    let mut redis = redis_connection();
+    let mut ids = Vec::new();
+    for _ in 0..60 {
+        ids.push(sessions.create(account, &HeaderMap::new()).await.unwrap());
+    }
+    assert_eq!(redis.zcard::<_, usize>(&list).unwrap(), 50);
+    assert_eq!(keys_of(account).len(), 50);
+    let days = redis.ttl::<_, i64>(&list).unwrap() / (24 * 60 * 60);
+    assert!((29..=30).contains(&days), "the list goes away by itself, in {days} days");
+
+    // Records that ran out leave the list when the next session begins.
+    for key in keys_of(account) {
+        let () = redis.del(key).unwrap();
+    }
+    let id = sessions.create(account, &HeaderMap::new()).await.unwrap();
+    assert_eq!(redis.zcard::<_, usize>(&list).unwrap(), 1);
+    assert_eq!(sessions.end_all(account, None).await.unwrap(), 1);
+    assert!(sessions.find(id).await.unwrap().is_none());
+    assert!(!redis.exists::<_, bool>(&list).unwrap());
 }
 
 fn keys_of(account: i64) -> Vec<String> {
@@ -160,17 +189,6 @@ fn keys_of(account: i64) -> Vec<String> {
 
 fn now() -> u64 {
     std::time::UNIX_EPOCH.elapsed().unwrap().as_secs()
-}
-
-fn redis_connection() -> redis::Connection {
-    redis::Client::open(stack("STACK_REDIS_URL")).unwrap().get_connection().unwrap()
-}
-
-fn redis_config() -> RedisConfig {
-    let url = stack("STACK_REDIS_URL");
-    let address = url.trim_start_matches("redis://").trim_end_matches('/');
-    let (host, port) = address.split_once(':').unwrap();
-    RedisConfig { host: host.to_owned(), port: port.parse().unwrap() }
 }
 
 #[test]

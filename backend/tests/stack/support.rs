@@ -1,10 +1,13 @@
 //! A person at a browser, and where the stack is.
 
 use std::{
+    cell::Cell,
     sync::atomic::{AtomicU32, Ordering},
+    sync::{RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use backend::config::RedisConfig;
 use serde_json::{Value, json};
 use ureq::http::{HeaderMap, Request, StatusCode};
 
@@ -135,6 +138,7 @@ impl Person {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
+        let _room = while_redis_has_room();
         let response = self.agent.run(request.body(body).unwrap());
         let mut response = response.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
         Answer {
@@ -143,6 +147,58 @@ impl Person {
             text: response.body_mut().read_to_string().unwrap(),
         }
     }
+}
+
+/// One test fills Redis up. Whatever needs room in it holds this for reading meanwhile.
+static ROOM: RwLock<()> = RwLock::new(());
+
+thread_local! {
+    static FILLING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Until this is dropped, Redis is not filled up; nothing for the test that does so itself.
+pub(crate) fn while_redis_has_room() -> Option<RwLockReadGuard<'static, ()>> {
+    // A test that failed while it filled Redis poisons the lock, and put Redis right before.
+    (!FILLING.get()).then(|| ROOM.read().unwrap_or_else(|poisoned| poisoned.into_inner()))
+}
+
+/// A Redis without room for one more key, until this is dropped.
+pub(crate) struct FullRedis {
+    before: String,
+    _alone: RwLockWriteGuard<'static, ()>,
+}
+
+impl FullRedis {
+    pub(crate) fn new() -> Self {
+        let alone = ROOM.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        FILLING.set(true);
+        let before: Vec<String> = config(&["GET", "maxmemory"]);
+        let full = Self { before: before[1].clone(), _alone: alone };
+        config::<()>(&["SET", "maxmemory", "1mb"]);
+        full
+    }
+}
+
+impl Drop for FullRedis {
+    fn drop(&mut self) {
+        config::<()>(&["SET", "maxmemory", &self.before]);
+        FILLING.set(false);
+    }
+}
+
+fn config<T: redis::FromRedisValue>(words: &[&str]) -> T {
+    redis::cmd("CONFIG").arg(words).query(&mut redis_connection()).unwrap()
+}
+
+pub(crate) fn redis_connection() -> redis::Connection {
+    redis::Client::open(stack("STACK_REDIS_URL")).unwrap().get_connection().unwrap()
+}
+
+pub(crate) fn redis_config() -> RedisConfig {
+    let url = stack("STACK_REDIS_URL");
+    let address = url.trim_start_matches("redis://").trim_end_matches('/');
+    let (host, port) = address.split_once(':').unwrap();
+    RedisConfig { host: host.to_owned(), port: port.parse().unwrap() }
 }
 
 /// The value of the session's cookie in an answer, `""` when it is removed.

@@ -86,6 +86,30 @@ function noteItem(note) {
   return item;
 }
 
+function sessionItem(session) {
+  const item = document.createElement("li");
+  const name = document.createElement("span");
+  name.textContent = session.agent || "A browser without a name";
+  const time = document.createElement("time");
+  time.dateTime = session.last_used_at;
+  time.textContent = session.current ? "this one" : dateFormat.format(new Date(session.last_used_at));
+  item.append(name, time);
+  if (!session.current) {
+    const end = document.createElement("button");
+    end.className = "quiet";
+    end.type = "button";
+    end.textContent = "Sign out";
+    end.setAttribute("aria-label", `Sign out ${name.textContent}, last used ${time.textContent}`);
+    end.addEventListener("click", action(end, [], async () => {
+      await api("DELETE", `/api/sessions/${session.handle}`);
+      await showSessions();
+      $("sessions-title").parentElement.querySelector("summary").focus();
+    }));
+    item.append(end);
+  }
+  return item;
+}
+
 function countDown() {
   const left = MAX_CHARS - [...$("text").value].length;
   $("text-left").textContent = left < 200 ? `${left} characters left` : "";
@@ -96,6 +120,7 @@ function countDown() {
 async function openDesk(session) {
   csrfToken = session.csrf_token;
   $("who-email").textContent = session.account.email;
+  $("change-email").value = session.account.email;
   $("notes").replaceChildren();
   nextBefore = null;
   show("desk");
@@ -106,6 +131,9 @@ function leaveDesk(text) {
   csrfToken = "";
   $("notes").replaceChildren();
   $("who-email").textContent = "";
+  $("account").open = false;
+  $("sessions").replaceChildren();
+  $("change").reset();
   enterMode(false);
   show("entrance");
   say(text);
@@ -117,6 +145,12 @@ async function older() {
   nextBefore = page.next_before ?? null;
   $("older").hidden = nextBefore === null;
   $("empty").hidden = $("notes").children.length > 0;
+}
+
+async function showSessions() {
+  const { sessions } = await api("GET", "/api/sessions");
+  $("sessions").replaceChildren(...sessions.map(sessionItem));
+  $("end-others").hidden = sessions.length < 2;
 }
 
 /** Runs an action once at a time, with its button disabled, and reports what went wrong. */
@@ -179,6 +213,32 @@ $("sign-out").addEventListener("click", action($("sign-out"), [], async () => {
   await api("DELETE", "/api/session");
   leaveDesk("You are signed out.");
   $("email").focus();
+}));
+
+$("account").addEventListener("toggle", () => {
+  if ($("account").open) showSessions().catch((error) => report(error, []));
+});
+
+$("end-others").addEventListener("click", action($("end-others"), [], async () => {
+  await api("DELETE", "/api/sessions?keep=current");
+  await showSessions();
+  say("Every other browser is signed out.");
+}));
+
+$("end-all").addEventListener("click", action($("end-all"), [], async () => {
+  await api("DELETE", "/api/sessions");
+  leaveDesk("You are signed out everywhere.");
+  $("email").focus();
+}));
+
+const passwords = ["current_password", "new_password"];
+$("change").addEventListener("submit", action($("change").querySelector("button"), passwords, async () => {
+  const [current_password, new_password] = passwords.map((id) => $(id).value);
+  const session = await api("PUT", "/api/account/password", { current_password, new_password });
+  csrfToken = session.csrf_token;
+  $("change").reset();
+  await showSessions();
+  say("Your password is changed.");
 }));
 
 try {

@@ -1,0 +1,6 @@
+-- Ends one session of an account, if it is in the account's list. KEYS: the list. ARGV: hash.
+if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then
+  return 0
+end
+-- The record may have run out before its line did.
+return redis.call('DEL', 'session:' .. ARGV[1])

@@ -1,0 +1,119 @@
+//! A person's own sessions: `/api/sessions`.
+
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{delete, get},
+};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use super::{Handle, SignedIn, store::Listed};
+use crate::{
+    error::Error,
+    extract::{Path, Query},
+    server::App,
+};
+
+/// The routes of this module.
+pub fn router() -> Router<App> {
+    Router::new()
+        .route("/api/sessions", get(list).delete(end_all))
+        .route("/api/sessions/{handle}", delete(end_one))
+}
+
+/// A session, for its owner's eyes.
+#[derive(Serialize)]
+struct SessionEntry {
+    /// Its name in `DELETE /api/sessions/{handle}`.
+    handle: String,
+    /// When it began.
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+    /// When it was last used.
+    #[serde(with = "time::serde::rfc3339")]
+    last_used_at: OffsetDateTime,
+    /// What the browser is called; may be empty.
+    agent: String,
+    /// Whether it is the one that asks.
+    current: bool,
+}
+
+/// The caller's sessions, the last used first.
+#[derive(Serialize)]
+struct SessionList {
+    sessions: Vec<SessionEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ending {
+    /// `current` leaves the session that asks alone.
+    keep: Option<Keep>,
+}
+
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum Keep {
+    Current,
+}
+
+/// Where the caller is signed in.
+async fn list(
+    State(app): State<App>,
+    SignedIn { id, session }: SignedIn,
+) -> Result<axum::Json<SessionList>, Error> {
+    let current = app.sessions.handle(id);
+    let listed = app.sessions.list(session.account_id).await?;
+    let entry = |listed: Listed| {
+        Ok(SessionEntry {
+            current: listed.handle == current.as_str(),
+            handle: listed.handle,
+            created_at: moment(listed.session.created)?,
+            last_used_at: moment(listed.last_used)?,
+            agent: listed.session.agent,
+        })
+    };
+    let sessions = listed.into_iter().map(entry).collect::<Result<_, Error>>()?;
+    Ok(axum::Json(SessionList { sessions }))
+}
+
+/// Signs one browser out.
+async fn end_one(
+    State(app): State<App>,
+    SignedIn { id, session }: SignedIn,
+    Path(handle): Path<Handle>,
+) -> Result<Response, Error> {
+    if !app.sessions.end_one(session.account_id, &handle).await? {
+        return Err(Error::NotFound("You have no such session."));
+    }
+    Ok(ended(&app, handle == app.sessions.handle(id)))
+}
+
+/// Signs out everywhere, or everywhere else.
+async fn end_all(
+    State(app): State<App>,
+    SignedIn { id, session }: SignedIn,
+    Query(ending): Query<Ending>,
+) -> Result<Response, Error> {
+    let keep = ending.keep.map(|Keep::Current| id);
+    let count = app.sessions.end_all(session.account_id, keep).await?;
+    tracing::info!(account = session.account_id, count, "sessions ended");
+    Ok(ended(&app, keep.is_none()))
+}
+
+/// The browser forgets its cookie if the session behind it is gone.
+fn ended(app: &App, own: bool) -> Response {
+    if !own {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    let cookie: [(HeaderName, HeaderValue); 1] = [(header::SET_COOKIE, app.cookies.clear())];
+    (cookie, StatusCode::NO_CONTENT).into_response()
+}
+
+fn moment(seconds: u64) -> Result<OffsetDateTime, Error> {
+    let seconds = i64::try_from(seconds).map_err(Error::internal)?;
+    OffsetDateTime::from_unix_timestamp(seconds).map_err(Error::internal)
+}

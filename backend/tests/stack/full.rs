@@ -1,0 +1,27 @@
+//! A Redis that is full refuses what is new and loses nothing.
+
+use serde_json::json;
+
+use crate::support::{FullRedis, Person};
+
+#[test]
+fn a_full_redis_signs_nobody_out_and_asks_newcomers_to_come_back() {
+    let mut person = Person::signed_up();
+    let mut newcomer = Person::new();
+    {
+        let _full = FullRedis::new();
+        person.get("/api/session").expect(200);
+        let answer = newcomer.enter("/api/accounts");
+        assert_eq!(answer.header("retry-after"), "2");
+        answer.problem(503);
+        let body = json!({ "email": person.email, "password": crate::support::PASSWORD });
+        let answer = Person::new().post("/api/session", &body);
+        assert_eq!(answer.header("retry-after"), "2");
+        answer.problem(503);
+        person.get("/api/session").expect(200);
+    }
+    // It was full for a while, and that was all: the account was not half made.
+    newcomer.enter("/api/accounts").expect(201);
+    person.get("/api/session").expect(200);
+    person.enter("/api/session").expect(200);
+}
