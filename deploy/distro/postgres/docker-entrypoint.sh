@@ -128,6 +128,24 @@ create_database() {
         docker_process_sql --dbname postgres --quiet --set db="$POSTGRES_DB"
 }
 
+# usage: has_init_scripts
+has_init_scripts() {
+    for has_init_script in "$INIT_SCRIPTS"/*; do
+        [ ! -e "$has_init_script" ] || return 0
+    done
+    return 1
+}
+
+# usage: create_database_alone - the same without a server: starting and stopping one takes longer
+# than all the rest of what a start without init scripts has to do
+create_database_alone() {
+    case $POSTGRES_DB in
+        postgres | template0 | template1) return 0 ;;
+    esac
+    printf 'CREATE DATABASE "%s"\n' "$(printf '%s' "$POSTGRES_DB" | sed 's/"/""/g')" |
+        postgres --single -c exit_on_error=true -c log_min_messages=error postgres >/dev/null
+}
+
 # usage: run_sql FILE UNPACKER... - unpacked first, because a pipe would hide that half a file is missing
 run_sql() {
     say "running $1"
@@ -168,6 +186,17 @@ initialise() {
     # Found out now, and not after initdb has filled the directory.
     ls "$INIT_SCRIPTS" >/dev/null || die "uid $(id -u) cannot read $INIT_SCRIPTS."
     make_cluster
+    if has_init_scripts; then
+        run_init_scripts "$@"
+    else
+        create_database_alone
+    fi
+    rm "$PGDATA/.init-unfinished"
+    say "the data directory is ready; starting the server"
+}
+
+# usage: run_init_scripts postgres ARG...
+run_init_scripts() {
     export PGPASSWORD="${PGPASSWORD-$POSTGRES_PASSWORD}"
     # As process 1 the shell would ignore both.
     trap 'stop_temporary_server || :; exit 130' INT TERM
@@ -179,8 +208,6 @@ initialise() {
     stop_temporary_server
     trap - INT TERM
     unset PGPASSWORD
-    rm "$PGDATA/.init-unfinished"
-    say "the data directory is ready; starting the server"
 }
 
 # usage: _main [postgres] [ARG...] | COMMAND [ARG...]

@@ -29,7 +29,7 @@ pub(crate) fn build(ctx: &Ctx, env_file: &Path, args: &BuildArgs) -> Result<()> 
         return Ok(());
     }
     let built = build::bring_up_to_date(ctx, &project, &wanted, source, args.force)?;
-    if built.is_empty() {
+    if built.services.is_empty() {
         ctx.ui.say("nothing to do, every image is up to date");
     }
     Ok(())

@@ -13,7 +13,7 @@ use crate::ctx::{Ctx, Invocation};
 use crate::images::{self, build};
 use crate::stack::plan::{self, Plan, Surroundings};
 use crate::stack::project::{self, Project};
-use crate::stack::readiness::{self, Making, Outcome, Tracker};
+use crate::stack::readiness::{self, Make, Outcome, Tracker};
 use crate::stack::running::{self, Container};
 use crate::stack::wanted::{self, Wanted};
 use crate::stack::{lock, ports, report};
@@ -40,19 +40,20 @@ pub(crate) fn up(ctx: &Ctx, env_file: &Path, args: &UpArgs) -> Result<()> {
     check_ports(ctx, &wanted, &containers)?;
     if ctx.is_dry_run() {
         let stale = build::out_of_date(ctx, &project, &wanted, source)?;
-        print_plan(ctx, &make_plan(ctx, &wanted, &containers, &stale)?, &stale);
+        let ids = build::ids_of(ctx, &wanted)?;
+        print_plan(ctx, &make_plan(ctx, &wanted, &containers, &ids, &stale), &stale);
         return Ok(());
     }
-    build::bring_up_to_date(ctx, &project, &wanted, source, false)?;
-    let plan = make_plan(ctx, &wanted, &containers, &[])?;
+    let built = build::bring_up_to_date(ctx, &project, &wanted, source, false)?;
+    let plan = make_plan(ctx, &wanted, &containers, &built.ids, &[]);
     warn_of_orphans(ctx, &plan);
     if plan.is_empty() {
         return say_up(ctx, &project, "nothing to do, all is up", started);
     }
     clear_the_way(ctx, &plan, &containers)?;
-    let making = create(ctx, &project, &wanted, &plan)?;
+    let make = making(ctx, &project, &plan);
     let tracker = Tracker::new(&wanted, &plan);
-    let tracker = become_ready(ctx, &project, tracker, making, args.wait.limit())?;
+    let tracker = become_ready(ctx, &project, tracker, make, args.wait.limit())?;
     if args.timings {
         print_timings(&tracker);
     }
@@ -76,10 +77,10 @@ fn become_ready(
     ctx: &Ctx,
     project: &Project,
     tracker: Tracker,
-    making: Option<Making>,
+    make: Option<Make>,
     limit: Duration,
 ) -> Result<Tracker> {
-    match readiness::carry_out(ctx, project, tracker, making, limit)? {
+    match readiness::carry_out(ctx, project, tracker, make, limit)? {
         Outcome::AllReady(tracker) => Ok(tracker),
         Outcome::NotReady(tracker, reason) => {
             let report = report::not_ready(ctx, project, &tracker);
@@ -91,18 +92,15 @@ fn become_ready(
     }
 }
 
-/// What is wanted minus what is there. Images in `stale` are still to be built, and count as new.
-///
-/// # Errors
-/// The engine does not answer.
+/// What is wanted minus what is there. `ids` are those of the images, by reference; the images of
+/// the services in `stale` are still to be built, and count as new.
 pub(crate) fn make_plan(
     ctx: &Ctx,
     wanted: &Wanted,
     containers: &[Container],
+    ids: &BTreeMap<String, String>,
     stale: &[String],
-) -> Result<Plan> {
-    let references: Vec<&str> = wanted.services.iter().map(|s| s.image.as_str()).collect();
-    let ids = images::ids(ctx, &references)?;
+) -> Plan {
     let id_of = |service: &wanted::Service| {
         let id = ids.get(&service.image).cloned();
         let will_be_new = stale.contains(&service.name);
@@ -110,10 +108,9 @@ pub(crate) fn make_plan(
         Some((service.name.clone(), id?))
     };
     let image_ids: BTreeMap<String, String> = wanted.services.iter().filter_map(id_of).collect();
-    let root = ctx.root();
-    let changed_at = |path: &Path| newest_change(&root.join(path));
+    let changed_at = |path: &Path| newest_change(&ctx.root().join(path));
     let around = Surroundings { image_ids: &image_ids, changed_at: &changed_at };
-    Ok(plan::plan(wanted, containers, &around))
+    plan::plan(wanted, containers, &around)
 }
 
 /// When a file, or the newest file of a folder, was last changed.
@@ -142,25 +139,12 @@ fn clear_the_way(ctx: &Ctx, plan: &Plan, containers: &[Container]) -> Result<()>
     Ok(())
 }
 
-/// Has Compose make the containers that are missing or out of date, without starting them: now
-/// those that can start at once, and the others while these start.
-fn create(ctx: &Ctx, project: &Project, wanted: &Wanted, plan: &Plan) -> Result<Option<Making>> {
-    let to_make = plan.services(plan::Action::makes_container);
-    let current = plan.services(|action| action == plan::Action::Keep);
-    let can_start = |name: &String| {
-        let needs = wanted.service(name).map_or(&[][..], |service| &service.depends_on);
-        needs.iter().all(|need| current.contains(need))
-    };
-    let (first, rest): (Vec<String>, Vec<String>) = to_make.into_iter().partition(can_start);
-    if !first.is_empty() {
-        compose_create(ctx, project, &first)?;
-    }
-    if rest.is_empty() {
-        return Ok(None);
-    }
-    let (ctx, project, services) = (ctx.clone(), project.clone(), rest.clone());
-    let make = Box::new(move || compose_create(&ctx, &project, &rest));
-    Ok(Some(Making { services, make }))
+/// Has Compose make the containers that are missing or out of date, without starting them.
+fn making(ctx: &Ctx, project: &Project, plan: &Plan) -> Option<Make> {
+    let names = plan.services(plan::Action::makes_container);
+    let (ctx, project) = (ctx.clone(), project.clone());
+    (!names.is_empty())
+        .then(|| -> Make { Box::new(move || compose_create(&ctx, &project, &names)) })
 }
 
 fn compose_create(ctx: &Ctx, project: &Project, names: &[String]) -> Result<()> {

@@ -1,5 +1,6 @@
 //! Builds what changed, and only that.
 
+use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
@@ -27,6 +28,14 @@ pub(crate) const BACKEND_INPUTS: [&str; 9] = [
     "deploy/backend",
 ];
 
+/// What came of a build.
+pub(crate) struct Built {
+    /// The services whose images were made anew.
+    pub(crate) services: Vec<String>,
+    /// The ids that the services' images have now, by reference.
+    pub(crate) ids: BTreeMap<String, String>,
+}
+
 /// An image that this project builds.
 struct Target<'a> {
     service: &'a str,
@@ -35,7 +44,6 @@ struct Target<'a> {
 }
 
 /// Brings every image up to date; with `force`, builds those that are current as well.
-/// Returns the services whose images were built.
 ///
 /// # Errors
 /// A build or a pull fails; the tool's last words are in the error.
@@ -45,16 +53,18 @@ pub(crate) fn bring_up_to_date(
     wanted: &Wanted,
     source: Source,
     force: bool,
-) -> Result<Vec<String>> {
+) -> Result<Built> {
     let mut targets = targets(ctx, project, wanted, source)?;
+    let here = ids_of(ctx, wanted)?;
     if !force {
-        keep_stale(ctx, &mut targets)?;
+        keep_stale(ctx, &mut targets, &here);
     }
-    if source == Source::Registry && (!targets.is_empty() || lacks_base(ctx, wanted)?) {
+    let lacks_base = wanted.services.iter().any(|service| !here.contains_key(&service.image));
+    if source == Source::Registry && (!targets.is_empty() || lacks_base) {
         registry::provide(ctx, project)?;
     }
-    if targets.is_empty() {
-        return Ok(Vec::new());
+    if targets.is_empty() && !lacks_base {
+        return Ok(Built { services: Vec::new(), ids: here });
     }
     crate::host::disk::check(ctx.root())?;
     let stale: Vec<&Target> = targets.iter().collect();
@@ -62,8 +72,9 @@ pub(crate) fn bring_up_to_date(
         Source::Registry => compose_build(ctx, project, &stale, None)?,
         Source::Distro => build_without_registry(ctx, project, &stale)?,
     }
-    remember(ctx, &stale)?;
-    Ok(names(&targets))
+    let ids = ids_of(ctx, wanted)?;
+    remember(ctx, &stale, &ids)?;
+    Ok(Built { services: names(&targets), ids })
 }
 
 /// The services whose images are missing or were made from other inputs than those of today.
@@ -77,29 +88,29 @@ pub(crate) fn out_of_date(
     source: Source,
 ) -> Result<Vec<String>> {
     let mut targets = targets(ctx, project, wanted, source)?;
-    keep_stale(ctx, &mut targets)?;
+    keep_stale(ctx, &mut targets, &ids_of(ctx, wanted)?);
     Ok(names(&targets))
 }
 
-fn keep_stale(ctx: &Ctx, targets: &mut Vec<Target>) -> Result<()> {
-    let references: Vec<&str> = targets.iter().map(|target| target.reference).collect();
-    let here = super::ids(ctx, &references)?;
+/// The ids that the services' images have here, by reference.
+///
+/// # Errors
+/// The engine does not answer.
+pub(crate) fn ids_of(ctx: &Ctx, wanted: &Wanted) -> Result<BTreeMap<String, String>> {
+    let references: Vec<&str> = wanted.services.iter().map(|s| s.image.as_str()).collect();
+    super::ids(ctx, &references)
+}
+
+fn keep_stale(ctx: &Ctx, targets: &mut Vec<Target>, here: &BTreeMap<String, String>) {
     let memory = Memory::read(ctx);
     targets.retain(|target| {
         let id = here.get(target.reference).map(String::as_str);
         !memory.is_current(target.reference, &target.inputs, id)
     });
-    Ok(())
 }
 
 fn names(targets: &[Target]) -> Vec<String> {
     targets.iter().map(|target| target.service.to_owned()).collect()
-}
-
-/// Whether an image that is not built here is missing.
-fn lacks_base(ctx: &Ctx, wanted: &Wanted) -> Result<bool> {
-    let references: Vec<&str> = wanted.services.iter().map(|s| s.image.as_str()).collect();
-    Ok(super::ids(ctx, &references)?.len() < references.len())
 }
 
 fn targets<'a>(
@@ -181,9 +192,7 @@ fn compose_build(
     Ok(())
 }
 
-fn remember(ctx: &Ctx, built: &[&Target]) -> Result<()> {
-    let references: Vec<&str> = built.iter().map(|target| target.reference).collect();
-    let ids = super::ids(ctx, &references)?;
+fn remember(ctx: &Ctx, built: &[&Target], ids: &BTreeMap<String, String>) -> Result<()> {
     for target in built {
         if let Some(id) = ids.get(target.reference) {
             Memory::remember(ctx, target.reference, target.inputs.clone(), id.clone())?;

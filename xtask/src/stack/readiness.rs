@@ -42,7 +42,9 @@ pub(crate) enum Phase {
 /// Something that happened to a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// Compose has made its container, or could not.
+    /// A container of it was made.
+    Appeared,
+    /// Compose has made all the containers that it was to make, or could not.
     Created(Result<(), String>),
     Launched(Result<(), String>),
     Died(i64),
@@ -97,7 +99,7 @@ impl Tracker {
                     .map_or_else(Vec::new, |s| s.depends_on.clone()),
                 ready_at: (phase == Phase::Ready).then_some(Duration::ZERO),
                 phase,
-                exists: true,
+                exists: !step.action.makes_container(),
                 deaths: 0,
                 out_of_memory: false,
                 settled_at: (step.action == Action::Wait).then_some(Duration::ZERO),
@@ -106,14 +108,6 @@ impl Tracker {
             }
         };
         Tracker { services: plan.steps.iter().map(track).collect() }
-    }
-
-    /// The containers of these services are still to be made.
-    pub(crate) fn without(mut self, services: &[String]) -> Tracker {
-        for tracked in &mut self.services {
-            tracked.exists = !services.contains(&tracked.service);
-        }
-        self
     }
 
     /// The services that may start now, with what is to be done; they count as launching.
@@ -143,6 +137,9 @@ impl Tracker {
             return;
         };
         match (event, &tracked.phase) {
+            (Event::Appeared, Phase::Blocked(Action::Create)) => tracked.exists = true,
+            // In place of an old one it has to be renamed first.
+            (Event::Appeared, _) => {}
             (Event::Created(Ok(())), _) => tracked.exists = true,
             (Event::Created(Err(reason)), _) => tracked.phase = Phase::Failed(reason),
             (_, Phase::Failed(_) | Phase::Blocked(_)) => {}
@@ -230,22 +227,18 @@ pub(crate) enum Outcome {
     NotReady(Tracker, String),
 }
 
-/// Containers that are made while the first services start already.
-pub(crate) struct Making {
-    pub(crate) services: Vec<String>,
-    pub(crate) make: Box<dyn FnOnce() -> Result<()> + Send>,
-}
+/// Makes the containers that are missing or out of date. The first services start while the
+/// others' containers are still being made.
+pub(crate) type Make = Box<dyn FnOnce() -> Result<()> + Send>;
 
-impl Making {
-    fn start(self, sender: Sender<(String, Event)>) {
-        thread::spawn(move || {
-            let result = (self.make)().map_err(|error| format!("{error:#}"));
-            for service in self.services {
-                // The wait may have ended for another reason; then nobody listens any more.
-                let _ = sender.send((service, Event::Created(result.clone())));
-            }
-        });
-    }
+fn make_containers(make: Make, services: Vec<String>, sender: Sender<(String, Event)>) {
+    thread::spawn(move || {
+        let result = make().map_err(|error| format!("{error:#}"));
+        for service in services {
+            // The wait may have ended for another reason; then nobody listens any more.
+            let _ = sender.send((service, Event::Created(result.clone())));
+        }
+    });
 }
 
 /// Starts what the plan says, in the order of dependencies, and waits until all is healthy.
@@ -257,7 +250,7 @@ pub(crate) fn carry_out(
     ctx: &Ctx,
     project: &Project,
     mut tracker: Tracker,
-    making: Option<Making>,
+    make: Option<Make>,
     limit: Duration,
 ) -> Result<Outcome> {
     let started = Instant::now();
@@ -266,9 +259,10 @@ pub(crate) fn carry_out(
     let _events = watch_events(ctx, project, sender.clone())?;
     let mut screen = Screen::new(ctx);
     let mut last_sync = Instant::now();
-    if let Some(making) = making {
-        tracker = tracker.without(&making.services);
-        making.start(sender.clone());
+    if let Some(make) = make {
+        let to_make = tracker.services.iter().filter(|tracked| !tracked.exists);
+        let names = to_make.map(|tracked| tracked.service.clone()).collect();
+        make_containers(make, names, sender.clone());
     }
     loop {
         for (service, action) in tracker.take_startable(started.elapsed()) {
@@ -347,7 +341,7 @@ fn watch_events(
     let filter = running::project_filter(project);
     let mut command =
         Invocation::new("docker").args(["events", "--format", "{{json .}}", "--filter", &filter]);
-    for event in ["die", "health_status", "oom"] {
+    for event in ["create", "die", "health_status", "oom"] {
         command = command.args(["--filter", &format!("event={event}")]);
     }
     let mut follow = ctx.follow(command)?;
@@ -375,11 +369,12 @@ fn parse_event(line: &str) -> Option<(String, Event)> {
     if let Some(word) = action.strip_prefix("health_status: ") {
         return Some((service, Event::Health(parse_health(word))));
     }
-    if action == "oom" {
-        return Some((service, Event::OutOfMemory));
+    match action {
+        "create" => Some((service, Event::Appeared)),
+        "oom" => Some((service, Event::OutOfMemory)),
+        "die" => Some((service, Event::Died(attributes["exitCode"].as_str()?.parse().ok()?))),
+        _ => None,
     }
-    let code = attributes["exitCode"].as_str()?.parse().ok()?;
-    (action == "die").then_some((service, Event::Died(code)))
 }
 
 /// Reads the truth and sends it as events.
@@ -471,7 +466,16 @@ mod tests {
     use crate::stack::plan::Step;
     use crate::stack::wanted::Service;
 
+    /// Of three services, each of which needs the one before; the containers are there.
     fn tracker(actions: [Action; 3]) -> Tracker {
+        let mut tracker = tracker_without_containers(actions);
+        for tracked in &mut tracker.services {
+            tracked.exists = true;
+        }
+        tracker
+    }
+
+    fn tracker_without_containers(actions: [Action; 3]) -> Tracker {
         let service = |name: &str, depends_on: &[&str]| Service {
             name: name.into(),
             depends_on: depends_on.iter().map(|&name| name.into()).collect(),
@@ -510,17 +514,25 @@ mod tests {
 
     #[test]
     fn a_service_whose_container_is_not_made_yet_waits_for_it() {
-        let tracker = tracker([Action::Keep, Action::Create, Action::Keep]);
-        let mut tracker = tracker.without(&["backend".into()]);
+        let mut tracker = tracker_without_containers([Action::Create, Action::Keep, Action::Keep]);
         assert_eq!(names(tracker.take_startable(NOW)), [""; 0]);
-        tracker.apply("backend", Event::Created(Ok(())), NOW);
-        assert_eq!(names(tracker.take_startable(NOW)), ["backend"]);
+        tracker.apply("db", Event::Appeared, NOW);
+        assert_eq!(names(tracker.take_startable(NOW)), ["db"]);
+    }
+
+    #[test]
+    fn a_container_in_place_of_an_old_one_starts_when_compose_is_done_with_it() {
+        let mut tracker =
+            tracker_without_containers([Action::Recreate, Action::Keep, Action::Keep]);
+        tracker.apply("db", Event::Appeared, NOW);
+        assert_eq!(names(tracker.take_startable(NOW)), [""; 0]);
+        tracker.apply("db", Event::Created(Ok(())), NOW);
+        assert_eq!(names(tracker.take_startable(NOW)), ["db"]);
     }
 
     #[test]
     fn a_container_that_cannot_be_made_is_hopeless_at_once() {
-        let tracker = tracker([Action::Keep, Action::Create, Action::Keep]);
-        let mut tracker = tracker.without(&["backend".into()]);
+        let mut tracker = tracker_without_containers([Action::Keep, Action::Create, Action::Keep]);
         tracker.apply("backend", Event::Created(Err("no space".into())), NOW);
         assert!(tracker.is_hopeless());
     }
