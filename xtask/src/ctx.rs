@@ -5,36 +5,33 @@
 //! them and this gate carries them out. A function that is not given a [`Ctx`] cannot touch the
 //! world, and can be unit-tested.
 
+mod invocation;
+mod process;
+
 use std::collections::VecDeque;
-use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use duct::Handle;
-use rustix::process::{Pid, Signal, kill_process_group};
 
+pub(crate) use self::invocation::{Invocation, Output};
+use self::invocation::{TAIL_LINES, cannot_start, check, how_it_ended, over_time};
+pub(crate) use self::process::Follow;
+use self::process::end_group;
 use crate::ui::{Step, Ui};
 
-/// How long a command may take when its caller names no limit.
-const DEFAULT_LIMIT: Duration = Duration::from_secs(60);
-/// How long a child may take to end after SIGTERM before it gets SIGKILL.
-const TERM_GRACE: Duration = Duration::from_secs(10);
 /// How long the engine may take to answer on its socket.
 const ENGINE_LIMIT: Duration = Duration::from_secs(10);
 /// How often a wait looks at the interrupt flag.
 const TICK: Duration = Duration::from_millis(50);
-/// How many last lines of a failed command's output go into its error.
-const TAIL_LINES: usize = 40;
 
 /// The person pressed Ctrl-C, or the process was told to end. Exit code 130.
 #[derive(Debug)]
@@ -57,141 +54,6 @@ impl fmt::Display for Usage {
     }
 }
 impl std::error::Error for Usage {}
-
-/// An external command as a value: what to run, where, with what, and for how long at the most.
-#[derive(Clone, Debug)]
-pub(crate) struct Invocation {
-    program: OsString,
-    args: Vec<OsString>,
-    envs: Vec<(OsString, Option<OsString>)>,
-    dir: Option<PathBuf>,
-    stdin: Vec<u8>,
-    limit: Duration,
-    first_line: Option<Duration>,
-}
-
-impl Invocation {
-    pub(crate) fn new(program: impl Into<OsString>) -> Invocation {
-        Invocation {
-            program: program.into(),
-            args: Vec::new(),
-            envs: Vec::new(),
-            dir: None,
-            stdin: Vec::new(),
-            limit: DEFAULT_LIMIT,
-            first_line: None,
-        }
-    }
-
-    pub(crate) fn args<T: Into<OsString>>(mut self, args: impl IntoIterator<Item = T>) -> Self {
-        self.args.extend(args.into_iter().map(Into::into));
-        self
-    }
-
-    pub(crate) fn arg(self, arg: impl Into<OsString>) -> Self {
-        self.args([arg])
-    }
-
-    /// Sets a variable for the child. Values are never echoed.
-    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
-        self.envs.push((name.into(), Some(value.as_ref().to_owned())));
-        self
-    }
-
-    pub(crate) fn env_remove(mut self, name: &str) -> Self {
-        self.envs.push((name.into(), None));
-        self
-    }
-
-    pub(crate) fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.dir = Some(dir.into());
-        self
-    }
-
-    /// What the child reads on standard input; by default nothing.
-    pub(crate) fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
-        self.stdin = bytes.into();
-        self
-    }
-
-    /// The deadline, counted from the start.
-    pub(crate) fn limit(mut self, limit: Duration) -> Self {
-        self.limit = limit;
-        self
-    }
-
-    /// The deadline for the first line of output, where it is streamed: something that hangs
-    /// is told from something that is slow.
-    pub(crate) fn first_line(mut self, limit: Duration) -> Self {
-        self.first_line = Some(limit);
-        self
-    }
-
-    fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
-        command.args(&self.args);
-        for (name, value) in &self.envs {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
-        if let Some(dir) = &self.dir {
-            command.current_dir(dir);
-        }
-        command
-    }
-
-    fn expression(&self) -> duct::Expression {
-        let mut expression = duct::cmd(&self.program, &self.args);
-        for (name, value) in &self.envs {
-            expression = match value {
-                Some(value) => expression.env(name, value),
-                None => expression.env_remove(name),
-            };
-        }
-        if let Some(dir) = &self.dir {
-            expression = expression.dir(dir);
-        }
-        // A process group of its own: Ctrl-C reaches xtask alone, which then ends the child
-        // with everything that the child has started.
-        expression.unchecked().before_spawn(|command| {
-            command.process_group(0);
-            Ok(())
-        })
-    }
-}
-
-/// As it could be pasted into a shell. Environment values stay out: they may be secrets.
-impl fmt::Display for Invocation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words = [&self.program].into_iter().chain(&self.args);
-        for (index, word) in words.enumerate() {
-            let word = word.to_string_lossy();
-            let quoted = shlex::try_quote(&word).unwrap_or_else(|_| word.as_ref().into());
-            write!(f, "{}{quoted}", if index == 0 { "" } else { " " })?;
-        }
-        Ok(())
-    }
-}
-
-impl From<xshell::Cmd<'_>> for Invocation {
-    fn from(cmd: xshell::Cmd<'_>) -> Invocation {
-        let command = Command::from(cmd);
-        let mut invocation = Invocation::new(command.get_program()).args(command.get_args());
-        invocation.envs =
-            command.get_envs().map(|(k, v)| (k.to_owned(), v.map(OsStr::to_owned))).collect();
-        invocation.dir = command.get_current_dir().map(Path::to_owned);
-        invocation
-    }
-}
-
-/// What a command left behind.
-pub(crate) struct Output {
-    pub(crate) status: ExitStatus,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
 
 /// What the person asked for, for every command alike.
 #[derive(Clone, Copy, Debug, Default)]
@@ -496,107 +358,5 @@ impl Ctx {
     }
 }
 
-/// A running command whose lines arrive on a channel. Dropping it ends the command.
-pub(crate) struct Follow {
-    handle: Arc<Handle>,
-    command: String,
-    /// Standard output and standard error, line by line; closed when the command has ended.
-    pub(crate) lines: Receiver<String>,
-}
-
-impl Follow {
-    fn start(ctx: &Ctx, invocation: &Invocation) -> Result<Follow> {
-        ctx.check_interrupted()?;
-        let (reader, writer) = std::io::pipe().context("make a pipe")?;
-        let handle = invocation
-            .expression()
-            .stdin_bytes(invocation.stdin.clone())
-            .stderr_to_stdout()
-            .stdout_file(writer)
-            .start()
-            .with_context(|| cannot_start(invocation))?;
-        let (sender, lines) = channel();
-        thread::spawn(move || {
-            let mut reader = BufReader::new(reader);
-            let mut line = Vec::new();
-            while reader.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
-                let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-                line.clear();
-                if sender.send(text).is_err() {
-                    break;
-                }
-            }
-        });
-        Ok(Follow { handle: Arc::new(handle), command: invocation.to_string(), lines })
-    }
-
-    fn wait(&self) -> Result<ExitStatus> {
-        let output = self.handle.wait().with_context(|| format!("wait for `{}`", self.command))?;
-        Ok(output.status)
-    }
-
-    fn end(&self) {
-        end_group(&self.handle);
-    }
-}
-
-impl Drop for Follow {
-    fn drop(&mut self) {
-        if !matches!(self.handle.try_wait(), Ok(Some(_))) {
-            self.end();
-        }
-    }
-}
-
-/// Ends a child and whatever it has started: SIGTERM, then SIGKILL after a grace period.
-fn end_group(handle: &Handle) {
-    let groups: Vec<Pid> =
-        handle.pids().into_iter().filter_map(|pid| Pid::from_raw(pid as i32)).collect();
-    let send = |signal| {
-        for &group in &groups {
-            // A group that has ended already is what we want.
-            let _ = kill_process_group(group, signal);
-        }
-    };
-    send(Signal::TERM);
-    if !matches!(handle.wait_timeout(TERM_GRACE), Ok(Some(_))) {
-        send(Signal::KILL);
-        let _ = handle.wait();
-    }
-}
-
-/// Turns a command that did not succeed into an error with what it said.
-fn check(invocation: &Invocation, output: Output) -> Result<Output> {
-    if output.status.success() {
-        return Ok(output);
-    }
-    let said = if output.stderr.trim().is_empty() { &output.stdout } else { &output.stderr };
-    let lines: Vec<&str> = said.trim().lines().collect();
-    let tail = &lines[lines.len().saturating_sub(TAIL_LINES)..];
-    let said = if tail.is_empty() { "it printed nothing".to_owned() } else { tail.join("\n  ") };
-    bail!("`{invocation}` failed ({}):\n  {said}", how_it_ended(output.status));
-}
-
-fn how_it_ended(status: ExitStatus) -> String {
-    use std::os::unix::process::ExitStatusExt;
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit code {code}"),
-        (None, Some(signal)) => format!("killed by signal {signal}"),
-        (None, None) => "no exit code".to_owned(),
-    }
-}
-
-fn cannot_start(invocation: &Invocation) -> String {
-    format!("start `{invocation}`")
-}
-
-fn over_time(invocation: &Invocation) -> String {
-    let limit = crate::ui::seconds(invocation.limit);
-    match invocation.first_line {
-        Some(first) => {
-            let first = crate::ui::seconds(first);
-            format!("`{invocation}` said nothing for {first}, or took more than {limit}")
-        }
-        None => format!("`{invocation}` did not end within {limit} and was stopped"),
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -62,9 +62,10 @@ impl Wanted {
 
 /// The name most like `name`, if any is like it at all.
 fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
-    let scored = names.iter().map(|known| (strsim::jaro_winkler(name, known), *known));
-    let best = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (best.0 > 0.6).then_some(best.1)
+    // Counts letters that are wrong, missing, too many or swapped with their neighbour.
+    let scored = names.iter().map(|known| (strsim::damerau_levenshtein(name, known), *known));
+    let (distance, nearest) = scored.min_by_key(|(distance, _)| *distance)?;
+    (distance <= name.len().div_ceil(3)).then_some(nearest)
 }
 
 /// What Compose answered, kept for the next time.

@@ -1,0 +1,133 @@
+//! The gate against real small programs: failures, time-outs, interruptions, dry runs.
+
+use super::*;
+use crate::ui::Volume;
+
+/// A gate for tests: quiet, and without handlers for signals.
+fn ctx(options: Options) -> Ctx {
+    Ctx {
+        root: std::env::temp_dir(),
+        program: PathBuf::new(),
+        options,
+        interrupted: Arc::new(AtomicBool::new(false)),
+        ui: Ui::new(Volume::Quiet),
+    }
+}
+
+fn sh(script: &str) -> Invocation {
+    Invocation::new("sh").args(["-c", script])
+}
+
+fn message(result: Result<impl Sized>) -> String {
+    format!("{:#}", result.err().expect("it fails"))
+}
+
+#[test]
+fn a_failure_has_the_command_the_exit_code_and_what_was_said() {
+    let said = message(ctx(Options::default()).read(sh("echo fine; echo 'no room' >&2; exit 3")));
+    assert_eq!(
+        said,
+        "`sh -c \"echo fine; echo 'no room' >&2; exit 3\"` failed (exit code 3):\n  no room"
+    );
+    let said = message(ctx(Options::default()).run(sh("kill -9 $$")));
+    assert!(said.contains("killed by signal 9") && said.contains("it printed nothing"), "{said}");
+}
+
+#[test]
+fn a_program_that_is_not_there_is_named() {
+    let said = message(ctx(Options::default()).read(Invocation::new("no-such-program")));
+    assert!(said.starts_with("start `no-such-program`: "), "{said}");
+}
+
+#[test]
+fn a_command_that_hangs_is_ended_with_what_it_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let pid_file = folder.path().join("pid");
+    // The grandchild would outlive a signal to the child alone, and hold its output open.
+    let script = format!("sleep 600 & echo $! >{}; wait", pid_file.display());
+    let hang = sh(&script).limit(Duration::from_millis(300));
+    let said = message(ctx(Options::default()).read(hang));
+    assert!(said.contains("did not end within 0.30 s and was stopped"), "{said}");
+    let grandchild = std::fs::read_to_string(pid_file).unwrap();
+    let state = std::fs::read_to_string(format!("/proc/{}/stat", grandchild.trim()));
+    // Gone, or a zombie that waits for its new parent.
+    assert!(state.as_ref().map_or(true, |stat| stat.contains(") Z ")), "{state:?}");
+}
+
+#[test]
+fn silence_at_the_start_is_told_from_slow_work() {
+    let silent = sh("sleep 600").first_line(Duration::from_millis(200));
+    let said = message(ctx(Options::default()).stream(&silent, |_| ()));
+    assert!(said.contains("said nothing for 0.20 s"), "{said}");
+    let slow = sh("echo begun; sleep 0.5; echo done").first_line(Duration::from_millis(400));
+    let mut lines = Vec::new();
+    ctx(Options::default()).stream(&slow, |line| lines.push(line)).unwrap();
+    assert_eq!(lines, ["begun", "done"]);
+}
+
+#[test]
+fn both_streams_arrive_line_by_line_and_the_last_without_an_end() {
+    let mut lines = Vec::new();
+    let script = sh("echo one; echo two >&2; printf three; exit 4");
+    let status = ctx(Options::default()).stream(&script, |line| lines.push(line)).unwrap();
+    assert_eq!((status.code(), lines), (Some(4), ["one", "two", "three"].map(String::from).into()));
+}
+
+#[test]
+fn a_dry_run_looks_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("made");
+    let dry = ctx(Options { dry_run: true, ..Options::default() });
+    let touch = Invocation::new("touch").arg(&path);
+    dry.run(touch.clone()).unwrap();
+    dry.run_loud(touch.clone()).unwrap();
+    dry.hand_over(touch).unwrap();
+    assert!(!path.exists());
+    assert_eq!(dry.read(sh("echo seen")).unwrap(), "seen\n");
+}
+
+#[test]
+fn what_is_echoed_can_be_pasted_and_has_no_secret() {
+    let command =
+        Invocation::new("docker").args(["exec", "a b", "it's", "$HOME"]).env("PASSWORD", "hidden");
+    assert_eq!(command.to_string(), "docker exec 'a b' \"it's\" '$HOME'");
+}
+
+#[test]
+fn standard_input_is_given_and_otherwise_empty() {
+    let ctx = ctx(Options::default());
+    assert_eq!(ctx.read(Invocation::new("cat").stdin("given")).unwrap(), "given");
+    assert_eq!(ctx.read(Invocation::new("cat")).unwrap(), "");
+}
+
+#[test]
+fn a_wait_that_runs_out_tells_the_last_reason() {
+    let mut asked = 0;
+    let (limit, pause) = (Duration::from_millis(60), Duration::from_millis(5));
+    let result = ctx(Options::default()).wait_until("the answer", limit, pause, || {
+        asked += 1;
+        bail!("no answer yet ({asked})") as Result<()>
+    });
+    let said = message(result);
+    assert!(said.starts_with("waited 0.06 s for the answer: no answer yet ("), "{said}");
+}
+
+#[test]
+fn after_an_interruption_nothing_is_started_but_by_a_shielded_gate() {
+    let ctx = ctx(Options::default());
+    ctx.interrupted.store(true, Ordering::Relaxed);
+    assert!(ctx.read(sh("true")).is_err_and(|error| error.is::<Interrupted>()));
+    assert!(ctx.shielded().read(sh("true")).is_ok());
+}
+
+#[test]
+fn a_running_command_ends_at_an_interruption() {
+    let ctx = ctx(Options::default());
+    let flag = ctx.interrupted.clone();
+    thread::spawn(move || {
+        thread::sleep(Duration::from_millis(100));
+        flag.store(true, Ordering::Relaxed);
+    });
+    let error = ctx.run(sh("sleep 600")).expect_err("it is interrupted");
+    assert!(error.is::<Interrupted>(), "{error:#}");
+}

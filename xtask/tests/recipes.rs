@@ -1,0 +1,228 @@
+//! Recipes without Docker: the real program, a project folder of the test's own, and a fake
+//! `docker` as the only program on PATH, which writes down how it was called. Each test compares
+//! the exact commands.
+
+// A test that panics has failed, which is what it is for; here that goes for its helpers too.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Answers like an engine with two services, `db` and `web`; what it says can be changed by files
+/// in the folder: `containers` (what inspect prints), `fail-VERB` (what VERB says as it fails).
+const FAKE_DOCKER: &str = r#"#!/bin/sh
+state=$(dirname "$0")/state
+case "$*" in *events*) ;; *) printf '%s\n' "$*" >>"$state/calls" ;; esac
+for word in "$@"; do
+    if [ -f "$state/fail-$word" ]; then cat "$state/fail-$word" >&2; exit 17; fi
+done
+event() {
+    printf '{"Action":"%s","Actor":{"Attributes":{"com.docker.compose.service":"%s"}}}\n' "$1" "$2" >>"$state/events"
+}
+case "$*" in
+    --version) echo "Docker version 26.1.5" ;;
+    "version --format"*) echo 26.1.5 ;;
+    "compose version --short") echo 2.26.1 ;;
+    "buildx version") echo "buildx 0.13.1" ;;
+    *"config --format json"*) cat "$state/config.json" ;;
+    *"config --hash"*) printf 'db hash-db\nweb hash-web\n' ;;
+    ps*) [ ! -f "$state/containers" ] || echo id-1 ;;
+    inspect*) cat "$state/containers" ;;
+    "image inspect"*) cat "$state/images.json" ;;
+    *"up --no-start"*) event create db; event create web ;;
+    "start trial-db-1") event 'health_status: healthy' db ;;
+    "start trial-web-1") event 'health_status: healthy' web ;;
+    events*) : >>"$state/events"; exec /usr/bin/tail -n +1 -f "$state/events" ;;
+    *) echo "the fake docker knows no such call: $*" >&2; exit 18 ;;
+esac
+"#;
+
+struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let bench = Bench { folder: tempfile::tempdir().unwrap() };
+        let programs = bench.path("bin");
+        fs::create_dir_all(programs.join("state")).unwrap();
+        fs::create_dir_all(bench.path("xtask")).unwrap();
+        fs::write(programs.join("docker"), FAKE_DOCKER).unwrap();
+        fs::set_permissions(programs.join("docker"), fs::Permissions::from_mode(0o755)).unwrap();
+        for program in ["cat", "dirname"] {
+            std::os::unix::fs::symlink(format!("/usr/bin/{program}"), programs.join(program))
+                .unwrap();
+        }
+        let example = "COMPOSE_PROJECT_NAME=trial\nAPP_ENV=test\nHTTP_PORT=1\nPG_PORT=2\nREDIS_PORT=3\n\
+                       IMAGE_SOURCE=registry\nCOMPOSE_FILE=compose.yaml\n\n# Secret.\nPG_PASSWORD=\n\n\
+                       NGINX_IMAGE=web:1\nPOSTGRES_IMAGE=db:1\nREDIS_IMAGE=db:1\nRUST_IMAGE=db:1\n";
+        fs::write(bench.path(".env.example"), example).unwrap();
+        fs::write(bench.path("compose.yaml"), "services: {}\n").unwrap();
+        bench.state(
+            "config.json",
+            r#"{"services":{
+                "web":{"image":"web:1","depends_on":{"db":{"condition":"service_healthy"}}},
+                "db":{"image":"db:1"}},
+              "volumes":{"data":{"name":"trial_data"}}}"#,
+        );
+        bench.state(
+            "images.json",
+            r#"[{"Id":"i-web","RepoTags":["web:1"]},{"Id":"i-db","RepoTags":["db:1"]}]"#,
+        );
+        bench
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Sets what the fake program answers.
+    fn state(&self, name: &str, text: &str) {
+        fs::write(self.path("bin/state").join(name), text).unwrap();
+    }
+
+    fn xtask(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command.args(args).current_dir(self.folder.path()).env_clear();
+        command.env("PATH", self.path("bin")).env("CARGO_MANIFEST_DIR", self.path("xtask"));
+        command.env("HOME", self.folder.path()).env("TMPDIR", self.folder.path());
+        command.output().unwrap()
+    }
+
+    /// How docker was called since the last time, looks at versions left out.
+    fn calls(&self) -> Vec<String> {
+        let path = self.path("bin/state/calls");
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let _ = fs::remove_file(&path);
+        let root = self.folder.path().display().to_string();
+        let calls = text.lines().filter(|line| !line.contains("version"));
+        calls.map(|line| line.replace(&root, "ROOT")).collect()
+    }
+}
+
+#[track_caller]
+fn ok(output: &Output) -> String {
+    let text = said(output);
+    assert!(output.status.success(), "{text}");
+    text
+}
+
+fn said(output: &Output) -> String {
+    let streams = [&output.stdout, &output.stderr];
+    streams.map(|bytes| String::from_utf8_lossy(bytes)).concat()
+}
+
+const COMPOSE: &str = "compose --env-file ROOT/.env --file compose.yaml";
+
+#[test]
+fn up_from_nothing_makes_and_starts_in_the_order_of_dependencies() {
+    let bench = Bench::new();
+    let text = ok(&bench.xtask(&["up"]));
+    assert!(text.contains("all is up"), "{text}");
+    let mut calls = bench.calls();
+    // Two questions are asked at the same time.
+    calls[..2].sort();
+    let expected = [
+        format!("{COMPOSE} config --format json"),
+        format!("{COMPOSE} config --hash *"),
+        "ps --all --quiet --no-trunc --filter label=com.docker.compose.project=trial".into(),
+        "image inspect db:1 web:1".into(),
+        format!(
+            "{COMPOSE} --progress plain up --no-start --no-build --pull never --no-color db web"
+        ),
+        "start trial-db-1".into(),
+        "start trial-web-1".into(),
+    ];
+    assert_eq!(calls, expected);
+    let mode = fs::metadata(bench.path(".env")).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600);
+}
+
+#[test]
+fn a_dry_run_looks_and_changes_nothing() {
+    let bench = Bench::new();
+    ok(&bench.xtask(&["env", "init"]));
+    bench.calls();
+    let output = bench.xtask(&["up", "--dry-run"]);
+    ok(&output);
+    let plan = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(
+        plan,
+        "create    db        there is no container\ncreate    web       there is no container\n"
+    );
+    let looks = ["config", "ps", "image inspect"];
+    let calls = bench.calls();
+    assert!(calls.iter().all(|call| looks.iter().any(|look| call.contains(look))), "{calls:?}");
+}
+
+#[test]
+fn what_compose_says_as_it_fails_is_in_the_error() {
+    let bench = Bench::new();
+    bench.state("fail-config", "services.web.image: a mistake\n");
+    let output = bench.xtask(&["up"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = said(&output);
+    assert!(text.contains("failed (exit code 17)"), "{text}");
+    assert!(text.contains("services.web.image: a mistake"), "{text}");
+}
+
+#[test]
+fn a_container_that_cannot_start_is_named_with_the_engines_words() {
+    let bench = Bench::new();
+    bench.state("fail-start", "Error response from daemon: exec format error\n");
+    let output = bench.xtask(&["up"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = said(&output);
+    assert!(text.contains("db: it could not be started"), "{text}");
+    assert!(text.contains("hint: the image is for another processor architecture"), "{text}");
+    assert!(text.contains("web: not started yet; it waits for db"), "{text}");
+}
+
+#[test]
+fn without_the_right_to_talk_to_the_engine_it_says_how_to_get_it() {
+    let bench = Bench::new();
+    bench.state(
+        "fail-version",
+        "permission denied while trying to connect to the Docker daemon socket\n",
+    );
+    let output = bench.xtask(&["up"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("sudo usermod"), "{}", said(&output));
+}
+
+#[test]
+fn on_a_system_that_it_cannot_set_up_it_says_what_to_install() {
+    let bench = Bench::new();
+    fs::remove_file(bench.path("bin/docker")).unwrap();
+    let output = bench.xtask(&["setup"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = said(&output);
+    // Debian and Ubuntu have packages, which need consent; others get a list.
+    let has_remedy = text.contains("pass --yes, or run") || text.contains("install Docker Engine");
+    assert!(has_remedy || text.contains("apt-get"), "{text}");
+    assert!(!bench.path("bin/state/calls").exists());
+}
+
+#[test]
+fn wrong_usage_is_told_from_failure() {
+    let bench = Bench::new();
+    assert_eq!(bench.xtask(&["no-such-verb"]).status.code(), Some(2));
+    assert_eq!(bench.xtask(&["logs", "wbe"]).status.code(), Some(1), "no .env yet");
+    ok(&bench.xtask(&["env", "init"]));
+    let output = bench.xtask(&["logs", "wbe"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("did you mean `web`?"), "{}", said(&output));
+}
+
+#[test]
+fn an_environment_file_that_others_can_read_is_closed() {
+    let bench = Bench::new();
+    ok(&bench.xtask(&["env", "init"]));
+    let path: &Path = &bench.path(".env");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+    let text = ok(&bench.xtask(&["env", "check"]));
+    assert!(text.contains("readable by other users (mode 644)"), "{text}");
+    assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+}
