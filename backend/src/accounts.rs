@@ -13,8 +13,10 @@ use axum::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    client::ClientAddress,
     error::{Error, FieldError},
     extract::Json,
+    limits,
     server::App,
     sessions::{SessionId, SignedIn},
 };
@@ -58,6 +60,7 @@ type SignedInAnswer = WithCookie<axum::Json<SessionView>>;
 /// Makes an account and signs it in.
 async fn sign_up(
     State(app): State<App>,
+    client: ClientAddress,
     headers: HeaderMap,
     Json(credentials): Json<Credentials>,
 ) -> Result<(StatusCode, SignedInAnswer), Error> {
@@ -73,6 +76,7 @@ async fn sign_up(
             return Err(Error::Invalid(errors.collect()));
         }
     };
+    app.limits.check(&limits::SIGN_UP, client, Some(email.as_str())).await?;
     let hash = app.passwords.hash(credentials.password).await?;
     // One transaction around both: without a session there is no account either, and trying again
     // later succeeds.
@@ -87,12 +91,15 @@ async fn sign_up(
 /// Signs in. Both ways of being wrong get the same answer after the same work.
 async fn sign_in(
     State(app): State<App>,
+    client: ClientAddress,
     headers: HeaderMap,
     Json(credentials): Json<Credentials>,
 ) -> Result<SignedInAnswer, Error> {
-    let found = match Email::parse(&credentials.email) {
-        Ok(email) => queries::find_by_email(&app.db, &email).await?,
-        Err(_) => None,
+    let email = Email::parse(&credentials.email).ok();
+    app.limits.check(&limits::SIGN_IN, client, email.as_ref().map(Email::as_str)).await?;
+    let found = match &email {
+        Some(email) => queries::find_by_email(&app.db, email).await?,
+        None => None,
     };
     const WRONG: Error = Error::Unauthorized("The e-mail address or the password is wrong.");
     let hash = found.as_ref().map(|(_, hash)| hash.as_str());
@@ -153,11 +160,14 @@ async fn sign_out(
 async fn change_password(
     State(app): State<App>,
     SignedIn { session, .. }: SignedIn,
+    client: ClientAddress,
     headers: HeaderMap,
     Json(change): Json<PasswordChange>,
 ) -> Result<SignedInAnswer, Error> {
     password::check_length(&change.new_password)
         .map_err(|message| Error::field("new_password", message))?;
+    let account = session.account_id.to_string();
+    app.limits.check(&limits::CHANGE_PASSWORD, client, Some(&account)).await?;
     let found = queries::find_with_hash(&app.db, session.account_id).await?;
     let (account, old) = found.ok_or(Error::Unauthorized("Sign in first."))?;
     if !app.passwords.verify(change.current_password, Some(&old)).await? {

@@ -40,6 +40,12 @@ pub enum Error {
     /// It exists already.
     #[error("{0}")]
     Conflict(&'static str),
+    /// Too often; `seconds` later it is welcome again.
+    #[error("Too many attempts. Try again in {seconds} s.")]
+    TooMany {
+        /// How long to wait.
+        seconds: u32,
+    },
     /// A part of the system does not answer; trying again later may help.
     #[error("{part} is unavailable")]
     Unavailable {
@@ -128,6 +134,7 @@ impl Error {
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -172,13 +179,17 @@ impl IntoResponse for Error {
         if !matches!(self, Self::Internal(_)) {
             problem.detail = Some(self.to_string());
         }
-        let unavailable = matches!(self, Self::Unavailable { .. });
+        let retry_after = match self {
+            Self::Unavailable { .. } => Some(RETRY_AFTER_S),
+            Self::TooMany { seconds } => Some(seconds),
+            _ => None,
+        };
         if let Self::Invalid(errors) = self {
             problem.errors = errors;
         }
         let mut response = status.into_response();
-        if unavailable {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response.extensions_mut().insert(problem);
         response

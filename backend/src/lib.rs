@@ -5,12 +5,15 @@
 //! and nothing is kept in the process or on its disk, so that any number of replicas can run.
 
 pub mod accounts;
+pub mod client;
 pub mod config;
 pub mod csrf;
 pub mod db;
 pub mod error;
 pub mod extract;
 pub mod health;
+pub mod keyed;
+pub mod limits;
 pub mod link;
 pub mod migrate;
 pub mod notes;

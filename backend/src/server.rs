@@ -3,7 +3,7 @@
 mod answer;
 mod drain;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, extract::DefaultBodyLimit, http::StatusCode, middleware, serve::ListenerExt};
 use sqlx::PgPool;
@@ -12,10 +12,11 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
     accounts::{self, Passwords},
-    config::Config,
+    config::{AppEnv, Config},
     csrf, db,
     error::Error,
     health,
+    limits::Limits,
     link::Link,
     migrate::{self, files::Set},
     notes,
@@ -37,6 +38,8 @@ pub struct App {
     pub redis: Link,
     /// The sessions in it.
     pub sessions: Sessions,
+    /// How often what may be done.
+    pub limits: Limits,
     /// Makes and checks the tokens of unsafe requests.
     pub csrf: csrf::Tokens,
     /// Hashes and verifies passwords.
@@ -75,18 +78,20 @@ pub async fn serve(config: Config) -> Result<(), String> {
         app = start(&config, draining.clone()) => app?,
         () = draining.started() => return Ok(()),
     };
-    let listener = TcpListener::bind(config.bind)
-        .await
-        .map_err(|error| format!("cannot listen on {}: {error}", config.bind))?
-        .tap_io(|stream| {
-            // An answer is one write: nothing is gained by holding it back.
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "TCP_NODELAY was not set");
-            }
-        });
-    tracing::info!(address = %config.bind, "listening");
+    let cannot_listen = |error| format!("cannot listen on {}: {error}", config.bind);
+    let listener = TcpListener::bind(config.bind).await.map_err(cannot_listen)?;
+    // Where it really listens: with port 0 the system chose.
+    let address = listener.local_addr().map_err(cannot_listen)?;
+    let listener = listener.tap_io(|stream| {
+        // An answer is one write: nothing is gained by holding it back.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY was not set");
+        }
+    });
+    tracing::info!(%address, "listening");
     let pool = app.db.clone();
-    let server = axum::serve(listener, router(app))
+    let service = router(app).into_make_service_with_connect_info::<SocketAddr>();
+    let server = axum::serve(listener, service)
         .with_graceful_shutdown({
             let draining = draining.clone();
             async move { draining.started().await }
@@ -114,6 +119,11 @@ async fn start(config: &Config, draining: Draining) -> Result<App, String> {
     Ok(App {
         db: db::pool(&config.database),
         sessions: Sessions::new(redis.clone(), config.session_secret.clone()),
+        limits: Limits::new(
+            redis.clone(),
+            config.session_secret.clone(),
+            config.app_env != AppEnv::Production,
+        ),
         redis,
         csrf: csrf::Tokens::new(config.csrf_key.clone()),
         passwords,

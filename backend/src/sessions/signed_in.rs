@@ -3,7 +3,7 @@
 use axum::{extract::FromRequestParts, http::request::Parts};
 
 use super::{Session, SessionId};
-use crate::{csrf, error::Error, server::App};
+use crate::{client::ClientAddress, csrf, error::Error, limits, server::App};
 
 /// A handler that takes this runs only for a signed-in caller, and for an unsafe method only with
 /// the session's CSRF token: the check cannot be forgotten, because it comes with the session.
@@ -25,6 +25,11 @@ impl FromRequestParts<App> for SignedIn {
             app.csrf.check(&parts.headers, id)?;
         }
         let session = app.sessions.find(id).await?.ok_or(NOT_SIGNED_IN)?;
+        if csrf::is_unsafe(&parts.method) {
+            let Ok(client) = ClientAddress::from_request_parts(parts, app).await;
+            let account = session.account_id.to_string();
+            app.limits.check(&limits::WRITE, client, Some(&account)).await?;
+        }
         Ok(Self { id, session })
     }
 }

@@ -18,6 +18,10 @@ fn a_full_redis_signs_nobody_out_and_asks_newcomers_to_come_back() {
         let answer = Person::new().post("/api/session", &body);
         assert_eq!(answer.header("retry-after"), "2");
         answer.problem(503);
+        // Nothing is guessed uncounted, and nobody who is signed in is held up.
+        let wrong = json!({ "email": person.email, "password": "not the password" });
+        Person::new().post("/api/session", &wrong).problem(503);
+        person.delete("/api/sessions?keep=current").expect(204);
         person.get("/api/session").expect(200);
     }
     // It was full for a while, and that was all: the account was not half made.

@@ -7,6 +7,7 @@
 
 mod forgery;
 mod full;
+mod limits;
 mod migrations;
 mod own_sessions;
 mod sample;

@@ -1,0 +1,128 @@
+//! Limits against abuse: how many, for whom, and what cannot get around them.
+
+use std::time::Duration;
+
+use backend::{
+    client::ClientAddress,
+    config::Key,
+    error::Error,
+    limits::{self, Limits, Rule},
+    link::Link,
+};
+use redis::Commands;
+use serde_json::json;
+
+use crate::support::{
+    Answer, PASSWORD, Person, redis_config, redis_connection, unique, while_redis_has_room,
+};
+
+fn guess(email: &str, password: &str, headers: &[(&str, &str)]) -> Answer {
+    let body = json!({ "email": email, "password": password }).to_string().into_bytes();
+    Person::new().call("POST", "/api/session", headers, body)
+}
+
+#[test]
+fn a_flood_of_guesses_ends_whatever_address_it_claims() {
+    let mut person = Person::signed_up();
+    for round in 0..10 {
+        let claimed = format!("203.0.113.{round}");
+        let headers = [("x-forwarded-for", claimed.as_str()), ("x-real-ip", claimed.as_str())];
+        guess(&person.email, "not the password", &headers).problem(401);
+    }
+    let answer = guess(&person.email, "not the password", &[("x-forwarded-for", "198.51.100.1")]);
+    let wait: u32 = answer.header("retry-after").parse().unwrap();
+    assert!((1..=30).contains(&wait), "{wait}");
+    answer.problem(429);
+    // However the address is typed, and with the right password too: nothing is learnt.
+    guess(&person.email.to_uppercase(), PASSWORD, &[]).problem(429);
+    // Whoever is signed in stays so, and others are not touched.
+    person.get("/api/session").expect(200);
+    Person::signed_up().enter("/api/session").expect(200);
+    person.enter("/api/session").problem(429);
+}
+
+#[test]
+fn changing_the_password_is_no_way_to_guess_it() {
+    let person = Person::signed_up();
+    let body = json!({ "current_password": "a guess of mine", "new_password": "my new password" });
+    let body = body.to_string().into_bytes();
+    for _ in 0..5 {
+        person.call("PUT", "/api/account/password", &[], body.clone()).problem(422);
+    }
+    let answer = person.call("PUT", "/api/account/password", &[], body);
+    assert_ne!(answer.header("retry-after"), "");
+    answer.problem(429);
+}
+
+/// All tests come from one address. A forged header would add another to those that are counted.
+#[test]
+fn a_forged_address_is_not_counted() {
+    guess("nobody", "x", &[]).problem(401);
+    let addresses = || -> usize {
+        let keys: Vec<String> = redis_connection().keys("limit:sign-in:address:*").unwrap();
+        keys.len()
+    };
+    let before = addresses();
+    for header in ["x-forwarded-for", "forwarded", "x-real-ip", "x-client-ip", "client-ip"] {
+        guess("nobody", "x", &[(header, "198.51.100.77")]).problem(401);
+        guess("nobody", "x", &[(header, "for=198.51.100.78, 198.51.100.79")]).problem(401);
+    }
+    assert!(addresses() <= before, "{} addresses after {before}", addresses());
+}
+
+/// How many requests pass before one is refused, and for how long.
+async fn passing(limits: &Limits, rule: &Rule, address: &str, account: Option<&str>) -> (u32, u32) {
+    let client = ClientAddress(address.parse().unwrap());
+    for count in 0..10_000 {
+        match limits.check(rule, client, account).await {
+            Ok(()) => {}
+            Err(Error::TooMany { seconds }) => return (count, seconds),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("no limit in sight")
+}
+
+#[tokio::test]
+async fn the_table_holds_as_in_production() {
+    let _room = while_redis_has_room();
+    let link = Link::connect(&redis_config(), Duration::from_secs(5), &|_| {}).await.unwrap();
+    // A key of its own gives this run buckets of its own.
+    let mut bytes = [0; 64];
+    getrandom::fill(&mut bytes).unwrap();
+    let strict = Limits::new(link, Key::new(bytes), false);
+
+    for rule in [&limits::SIGN_IN, &limits::SIGN_UP, &limits::CHANGE_PASSWORD] {
+        let account = unique("account");
+        let (count, wait) = passing(&strict, rule, "192.0.2.1", Some(&account)).await;
+        assert_eq!(count, rule.account.burst, "{}", rule.name);
+        assert!((1..=60).contains(&wait), "{}: {wait} s", rule.name);
+        // Another address does not help this account.
+        let (count, _) = passing(&strict, rule, "192.0.2.2", Some(&account)).await;
+        assert_eq!(count, 0, "{}", rule.name);
+        // Another account is free, as long as the address is. What was refused was not charged.
+        let left = rule.address.burst - rule.account.burst;
+        let (count, _) = passing(&strict, rule, "192.0.2.1", None).await;
+        assert!((left..=left + 1).contains(&count), "{}: {count} of {left}", rule.name);
+    }
+    // A network of IPv6 is one address.
+    passing(&strict, &limits::SIGN_IN, "2001:db8::1", None).await;
+    let (count, _) = passing(&strict, &limits::SIGN_IN, "2001:db8::ffff:2", None).await;
+    assert!(count <= 1, "{count}");
+    // Writing refills while this counts: the burst is what passes at least.
+    let (count, _) = passing(&strict, &limits::WRITE, "192.0.2.9", Some("1")).await;
+    assert!((120..=140).contains(&count), "{count}");
+}
+
+#[test]
+fn redis_knows_neither_addresses_nor_accounts() {
+    let person = Person::signed_up();
+    let keys: Vec<String> = redis_connection().keys("limit:*").unwrap();
+    assert!(!keys.is_empty());
+    for key in keys {
+        assert!(!key.contains(&person.email) && !key.contains('@'), "{key}");
+        let ttl: i64 = redis_connection().ttl(&key).unwrap();
+        // -2: it ran out meanwhile.
+        assert!(ttl >= 0 || ttl == -2, "{key} stays for ever");
+    }
+}
