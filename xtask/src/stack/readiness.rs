@@ -2,7 +2,7 @@
 //! a service starts in the moment in which the last one that it depends on gets healthy.
 //!
 //! Compose's `--wait` is not used: it looks every half second, and cannot say why something is
-//! not ready. What is decided here is pure ([`Tracker`]); threads only start containers and read.
+//! not ready. What is decided is pure ([`Tracker`]); the threads here only start and read.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -15,210 +15,14 @@ use serde_json::Value;
 use crate::ctx::{Ctx, Follow, Invocation};
 use crate::stack::plan::{Action, Plan};
 use crate::stack::project::Project;
-use crate::stack::running::{self, Container, Health, parse_health};
+use crate::stack::running::{self, Container, parse_health};
+use crate::stack::tracker::{Event, Phase, Tracked, Tracker};
 use crate::stack::wanted::Wanted;
 
-/// A container that ended this often while we wait will not get well by waiting.
-const DEATHS_UNTIL_HOPELESS: u32 = 3;
 /// How often the events are checked against the truth: the stream can break with the engine.
 const RESYNC: Duration = Duration::from_secs(2);
 /// How long one `docker start` may take; it returns when the process runs, not when it is ready.
 const START_LIMIT: Duration = Duration::from_secs(120);
-
-/// Where a service stands while we wait.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// Its dependencies are not healthy yet; then this is done.
-    Blocked(Action),
-    /// `docker start` or `docker restart` runs.
-    Launching,
-    /// It runs and its health check has not succeeded yet.
-    Starting,
-    Ready,
-    /// Waiting longer is pointless; the reason.
-    Failed(String),
-}
-
-/// Something that happened to a service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
-    /// A container of it was made.
-    Appeared,
-    /// Compose has made all the containers that it was to make, or could not.
-    Created(Result<(), String>),
-    Launched(Result<(), String>),
-    Died(i64),
-    Health(Health),
-    /// The kernel killed a process of the container for want of memory.
-    OutOfMemory,
-    /// The truth, as read from the engine at this time.
-    Seen {
-        running: bool,
-        health: Health,
-        at: Duration,
-    },
-}
-
-/// One service's way to readiness, in time since the beginning.
-#[derive(Clone, Debug)]
-pub(crate) struct Tracked {
-    pub(crate) service: String,
-    pub(crate) depends_on: Vec<String>,
-    pub(crate) phase: Phase,
-    /// Its container is there, and can be started.
-    exists: bool,
-    deaths: u32,
-    /// The kernel killed one of its processes for want of memory.
-    pub(crate) out_of_memory: bool,
-    /// When it was known to run; what was seen earlier says nothing.
-    settled_at: Option<Duration>,
-    /// It was paused, and its health check found it so; the next probe says how it really is.
-    health_is_stale: bool,
-    pub(crate) launched_at: Option<Duration>,
-    pub(crate) ready_at: Option<Duration>,
-}
-
-/// The state of the wait. Pure: events go in, containers to start come out.
-#[derive(Clone, Debug)]
-pub(crate) struct Tracker {
-    pub(crate) services: Vec<Tracked>,
-}
-
-impl Tracker {
-    pub(crate) fn new(wanted: &Wanted, plan: &Plan) -> Tracker {
-        let track = |step: &crate::stack::plan::Step| {
-            let phase = match step.action {
-                Action::Keep => Phase::Ready,
-                Action::Wait => Phase::Starting,
-                action => Phase::Blocked(action),
-            };
-            Tracked {
-                service: step.service.clone(),
-                depends_on: wanted
-                    .service(&step.service)
-                    .map_or_else(Vec::new, |s| s.depends_on.clone()),
-                ready_at: (phase == Phase::Ready).then_some(Duration::ZERO),
-                phase,
-                exists: !step.action.makes_container(),
-                deaths: 0,
-                out_of_memory: false,
-                settled_at: (step.action == Action::Wait).then_some(Duration::ZERO),
-                health_is_stale: step.action == Action::Resume,
-                launched_at: None,
-            }
-        };
-        Tracker { services: plan.steps.iter().map(track).collect() }
-    }
-
-    /// The services that may start now, with what is to be done; they count as launching.
-    pub(crate) fn take_startable(&mut self, now: Duration) -> Vec<(String, Action)> {
-        let is_ready = |name: &String, all: &[Tracked]| {
-            all.iter().any(|other| &other.service == name && other.phase == Phase::Ready)
-        };
-        let mut startable = Vec::new();
-        for index in 0..self.services.len() {
-            let tracked = &self.services[index];
-            let Phase::Blocked(action) = tracked.phase else {
-                continue;
-            };
-            let is_free = tracked.depends_on.iter().all(|name| is_ready(name, &self.services));
-            if tracked.exists && is_free {
-                startable.push((tracked.service.clone(), action));
-                self.services[index].phase = Phase::Launching;
-                self.services[index].launched_at = Some(now);
-            }
-        }
-        startable
-    }
-
-    /// Takes note of what happened.
-    pub(crate) fn apply(&mut self, service: &str, event: Event, now: Duration) {
-        let Some(tracked) = self.services.iter_mut().find(|t| t.service == service) else {
-            return;
-        };
-        match (event, &tracked.phase) {
-            (Event::Appeared, Phase::Blocked(Action::Create)) => tracked.exists = true,
-            // In place of an old one it has to be renamed first.
-            (Event::Appeared, _) => {}
-            (Event::Created(Ok(())), _) => tracked.exists = true,
-            (Event::Created(Err(reason)), _) => tracked.phase = Phase::Failed(reason),
-            (_, Phase::Failed(_) | Phase::Blocked(_)) => {}
-            (Event::Launched(Err(reason)), _) => tracked.phase = Phase::Failed(reason),
-            (Event::Launched(Ok(())), phase) => {
-                if *phase == Phase::Launching {
-                    tracked.phase = Phase::Starting;
-                }
-                tracked.settled_at = Some(now);
-            }
-            (Event::OutOfMemory, _) => tracked.out_of_memory = true,
-            // A restart ends the old process: that is no failure.
-            (Event::Died(_), Phase::Launching) => {}
-            (Event::Died(code), _) => tracked.died(code),
-            (Event::Health(Health::Healthy), _) => tracked.ready(now),
-            (Event::Health(Health::Unhealthy), Phase::Starting) => {
-                tracked.phase = Phase::Failed("its health check gave up".to_owned());
-            }
-            (Event::Health(_), _) => {}
-            (Event::Seen { running: true, health, at }, Phase::Starting)
-                if tracked.settled_at.is_some_and(|settled| at > settled) =>
-            {
-                tracked.seen(health, now);
-            }
-            (Event::Seen { .. }, _) => {}
-        }
-    }
-
-    /// Every service is ready.
-    pub(crate) fn is_done(&self) -> bool {
-        self.services.iter().all(|tracked| tracked.phase == Phase::Ready)
-    }
-
-    /// Some service cannot get ready any more.
-    pub(crate) fn is_hopeless(&self) -> bool {
-        self.services.iter().any(|tracked| matches!(tracked.phase, Phase::Failed(_)))
-    }
-
-    /// The services that are not ready, with the dependencies that each still waits for.
-    pub(crate) fn not_ready(&self) -> Vec<(&Tracked, Vec<String>)> {
-        let is_ready = |name: &&String| {
-            !self.services.iter().any(|t| &&t.service == name && t.phase == Phase::Ready)
-        };
-        let open = self.services.iter().filter(|tracked| tracked.phase != Phase::Ready);
-        open.map(|tracked| (tracked, tracked.depends_on.iter().filter(is_ready).cloned().collect()))
-            .collect()
-    }
-}
-
-impl Tracked {
-    fn seen(&mut self, health: Health, now: Duration) {
-        match health {
-            Health::Healthy | Health::None => self.ready(now),
-            Health::Unhealthy if !self.health_is_stale => {
-                self.phase = Phase::Failed("its health check gave up".to_owned());
-            }
-            Health::Unhealthy | Health::Starting => {}
-        }
-    }
-
-    fn died(&mut self, code: i64) {
-        self.deaths += 1;
-        self.ready_at = None;
-        self.phase = if self.deaths >= DEATHS_UNTIL_HOPELESS {
-            Phase::Failed(format!(
-                "it ended {} times, the last time with exit code {code}",
-                self.deaths
-            ))
-        } else {
-            // The restart policy brings it back.
-            Phase::Starting
-        };
-    }
-
-    fn ready(&mut self, now: Duration) {
-        self.phase = Phase::Ready;
-        self.ready_at.get_or_insert(now);
-    }
-}
 
 /// How the wait ended.
 pub(crate) enum Outcome {
@@ -386,7 +190,9 @@ fn resync(
 ) -> Result<()> {
     let at = started.elapsed();
     for container in running::containers(ctx, project)? {
-        let seen = Event::Seen { running: container.is_running(), health: container.health, at };
+        let running = container.is_running();
+        let (health, probe) = (container.health, container.last_probe);
+        let seen = Event::Seen { running, health, probe, at };
         // The receiver lives as long as the wait.
         let _ = sender.send((container.service, seen));
     }
@@ -445,7 +251,10 @@ fn doing(phase: &Phase, tracked: &Tracked) -> String {
     match phase {
         Phase::Launching => "starting".to_owned(),
         _ if tracked.deaths > 0 => format!("ended {} times, starting again", tracked.deaths),
-        _ => "waiting for its health check".to_owned(),
+        _ => match &tracked.last_probe {
+            Some(probe) => format!("not healthy yet: {}", probe.replace('\n', " ")),
+            None => "waiting for its health check".to_owned(),
+        },
     }
 }
 
@@ -463,166 +272,12 @@ pub(crate) fn waiting_for(wanted: &Wanted, containers: &[Container]) -> Tracker 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stack::plan::Step;
-    use crate::stack::wanted::Service;
-
-    /// Of three services, each of which needs the one before; the containers are there.
-    fn tracker(actions: [Action; 3]) -> Tracker {
-        let mut tracker = tracker_without_containers(actions);
-        for tracked in &mut tracker.services {
-            tracked.exists = true;
-        }
-        tracker
-    }
-
-    fn tracker_without_containers(actions: [Action; 3]) -> Tracker {
-        let service = |name: &str, depends_on: &[&str]| Service {
-            name: name.into(),
-            depends_on: depends_on.iter().map(|&name| name.into()).collect(),
-            ..Service::default()
-        };
-        let services =
-            vec![service("db", &[]), service("backend", &["db"]), service("web", &["backend"])];
-        let steps = services.iter().zip(actions).map(|(service, action)| Step {
-            service: service.name.clone(),
-            action,
-            reason: String::new(),
-        });
-        let plan = Plan { steps: steps.collect(), orphans: Vec::new() };
-        Tracker::new(&Wanted { services, volumes: Vec::new() }, &plan)
-    }
-
-    fn names(startable: Vec<(String, Action)>) -> Vec<String> {
-        startable.into_iter().map(|(name, _)| name).collect()
-    }
-
-    const NOW: Duration = Duration::from_secs(1);
-    const HEALTHY: Event = Event::Health(Health::Healthy);
-
-    #[test]
-    fn each_service_starts_when_the_one_before_it_is_healthy() {
-        let mut tracker = tracker([Action::Create, Action::Create, Action::Create]);
-        for name in ["db", "backend", "web"] {
-            assert_eq!(names(tracker.take_startable(NOW)), [name]);
-            assert_eq!(names(tracker.take_startable(NOW)), [""; 0]);
-            tracker.apply(name, Event::Launched(Ok(())), NOW);
-            assert!(!tracker.is_done());
-            tracker.apply(name, HEALTHY, NOW);
-        }
-        assert!(tracker.is_done() && !tracker.is_hopeless());
-    }
-
-    #[test]
-    fn a_service_whose_container_is_not_made_yet_waits_for_it() {
-        let mut tracker = tracker_without_containers([Action::Create, Action::Keep, Action::Keep]);
-        assert_eq!(names(tracker.take_startable(NOW)), [""; 0]);
-        tracker.apply("db", Event::Appeared, NOW);
-        assert_eq!(names(tracker.take_startable(NOW)), ["db"]);
-    }
-
-    #[test]
-    fn a_container_in_place_of_an_old_one_starts_when_compose_is_done_with_it() {
-        let mut tracker =
-            tracker_without_containers([Action::Recreate, Action::Keep, Action::Keep]);
-        tracker.apply("db", Event::Appeared, NOW);
-        assert_eq!(names(tracker.take_startable(NOW)), [""; 0]);
-        tracker.apply("db", Event::Created(Ok(())), NOW);
-        assert_eq!(names(tracker.take_startable(NOW)), ["db"]);
-    }
-
-    #[test]
-    fn a_container_that_cannot_be_made_is_hopeless_at_once() {
-        let mut tracker = tracker_without_containers([Action::Keep, Action::Create, Action::Keep]);
-        tracker.apply("backend", Event::Created(Err("no space".into())), NOW);
-        assert!(tracker.is_hopeless());
-    }
-
-    #[test]
-    fn health_that_outruns_the_end_of_docker_start_counts() {
-        let mut tracker = tracker([Action::Start, Action::Keep, Action::Keep]);
-        tracker.take_startable(NOW);
-        tracker.apply("db", HEALTHY, NOW);
-        tracker.apply("db", Event::Launched(Ok(())), NOW);
-        assert!(tracker.is_done());
-    }
-
-    #[test]
-    fn a_service_that_keeps_ending_is_hopeless_and_names_its_exit_code() {
-        let mut tracker = tracker([Action::Create, Action::Create, Action::Create]);
-        tracker.take_startable(NOW);
-        tracker.apply("db", Event::Launched(Ok(())), NOW);
-        for _ in 0..2 {
-            tracker.apply("db", Event::Died(1), NOW);
-            assert!(!tracker.is_hopeless());
-        }
-        tracker.apply("db", Event::Died(7), NOW);
-        assert!(tracker.is_hopeless());
-        let open = tracker.not_ready();
-        assert_eq!(open.len(), 3);
-        assert!(
-            matches!(&open[0].0.phase, Phase::Failed(reason) if reason.contains("exit code 7"))
-        );
-        assert_eq!(open[1].1, ["db"]);
-    }
-
-    #[test]
-    fn the_death_of_the_old_process_in_a_restart_is_no_failure() {
-        let mut tracker = tracker([Action::Restart, Action::Keep, Action::Keep]);
-        tracker.take_startable(NOW);
-        for _ in 0..5 {
-            tracker.apply("db", Event::Died(137), NOW);
-        }
-        assert!(!tracker.is_hopeless());
-    }
-
-    #[test]
-    fn a_container_that_cannot_start_is_hopeless_at_once() {
-        let mut tracker = tracker([Action::Create, Action::Create, Action::Create]);
-        tracker.take_startable(NOW);
-        tracker.apply("db", Event::Launched(Err("no such image".into())), NOW);
-        assert!(tracker.is_hopeless());
-    }
-
-    #[test]
-    fn a_missed_event_is_made_up_for_by_what_is_seen() {
-        let mut tracker = tracker([Action::Wait, Action::Keep, Action::Keep]);
-        let seen = |health| Event::Seen { running: true, health, at: NOW };
-        tracker.apply("db", seen(Health::Starting), NOW);
-        assert!(!tracker.is_done());
-        tracker.apply("db", seen(Health::Healthy), NOW);
-        assert!(tracker.is_done());
-    }
-
-    #[test]
-    fn what_was_seen_before_a_restart_says_nothing_after_it() {
-        let mut tracker = tracker([Action::Restart, Action::Keep, Action::Keep]);
-        tracker.take_startable(NOW);
-        tracker.apply("db", Event::Launched(Ok(())), NOW * 3);
-        for health in [Health::Healthy, Health::Unhealthy] {
-            tracker.apply("db", Event::Seen { running: true, health, at: NOW * 2 }, NOW * 4);
-            assert!(!tracker.is_done() && !tracker.is_hopeless());
-        }
-        let seen = Event::Seen { running: true, health: Health::Healthy, at: NOW * 4 };
-        tracker.apply("db", seen, NOW * 5);
-        assert!(tracker.is_done());
-    }
-
-    #[test]
-    fn the_health_of_a_paused_container_is_stale_until_its_next_probe() {
-        let mut tracker = tracker([Action::Resume, Action::Keep, Action::Keep]);
-        tracker.take_startable(NOW);
-        tracker.apply("db", Event::Launched(Ok(())), NOW);
-        let seen = Event::Seen { running: true, health: Health::Unhealthy, at: NOW * 2 };
-        tracker.apply("db", seen, NOW * 2);
-        assert!(!tracker.is_hopeless());
-        tracker.apply("db", HEALTHY, NOW * 3);
-        assert!(tracker.is_done());
-    }
+    use crate::stack::running::Health;
 
     #[test]
     fn the_engines_events_are_read() {
         let line = r#"{"status":"health_status: healthy","Type":"container","Action":"health_status: healthy","Actor":{"ID":"x","Attributes":{"com.docker.compose.service":"redis"}}}"#;
-        assert_eq!(parse_event(line), Some(("redis".into(), HEALTHY)));
+        assert_eq!(parse_event(line), Some(("redis".into(), Event::Health(Health::Healthy))));
         let line = r#"{"Action":"die","Actor":{"Attributes":{"com.docker.compose.service":"db","exitCode":"3"}}}"#;
         assert_eq!(parse_event(line), Some(("db".into(), Event::Died(3))));
         assert_eq!(parse_event("not json"), None);

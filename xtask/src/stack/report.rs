@@ -5,8 +5,9 @@ use std::fmt::Write;
 
 use crate::ctx::{Ctx, Invocation};
 use crate::stack::project::Project;
-use crate::stack::readiness::{Phase, Tracked, Tracker};
+
 use crate::stack::running::{self, Container};
+use crate::stack::tracker::{Phase, Tracked, Tracker};
 
 const LOG_LINES: &str = "15";
 
