@@ -3,16 +3,22 @@
 
 mod queries;
 
-use axum::{Router, extract::State, http::StatusCode, routing::get};
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    routing::get,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     error::Error,
-    extract::{Json, Query},
+    extract::{Json, Query, idempotency_key},
     server::App,
     sessions::SignedIn,
 };
-use queries::Note;
+use queries::{Note, Retry};
+use sha2::{Digest, Sha256};
 
 /// The longest note, in characters.
 const MAX_CHARS: usize = 2000;
@@ -64,14 +70,28 @@ async fn list(
     Ok(axum::Json(NoteList { notes, next_before }))
 }
 
-/// Writes a note.
+/// Writes a note. With an `Idempotency-Key`, writes it once: the same request again gets the same
+/// answer.
 async fn create(
     State(app): State<App>,
     SignedIn { session, .. }: SignedIn,
+    headers: HeaderMap,
     Json(note): Json<NewNote>,
 ) -> Result<(StatusCode, axum::Json<Note>), Error> {
     let text = check(&note.text).map_err(|message| Error::field("text", message))?;
-    let note = queries::insert(&app.db, session.account_id, text).await?;
+    let note = match idempotency_key(&headers)? {
+        None => queries::insert(&app.db, session.account_id, text).await?,
+        Some(key) => {
+            let retry = Retry { key, hash: Sha256::digest(text).into() };
+            let note = queries::insert_once(&app.db, session.account_id, text, &retry).await?;
+            note.ok_or_else(|| Error::Rejected {
+                status: StatusCode::UNPROCESSABLE_ENTITY,
+                detail: "This Idempotency-Key was used with another body: choose a new key for a \
+                         new request."
+                    .to_owned(),
+            })?
+        }
+    };
     Ok((StatusCode::CREATED, axum::Json(note)))
 }
 

@@ -42,6 +42,49 @@ pub(super) async fn list(
     Ok(rows.into_iter().map(Note::from).collect())
 }
 
+/// What identifies a request that may be sent again.
+pub(super) struct Retry<'a> {
+    /// The client's `Idempotency-Key`.
+    pub(super) key: &'a str,
+    /// A hash of what came with it.
+    pub(super) hash: [u8; 32],
+}
+
+/// Writes a note once, however often and however simultaneously it is asked for under one key.
+/// Nothing if the key was used for something else.
+pub(super) async fn insert_once(
+    db: &PgPool,
+    account_id: i64,
+    text: &str,
+    retry: &Retry<'_>,
+) -> Result<Option<Note>, Error> {
+    // Beside a transaction that has the key and is not committed, this waits for its end.
+    let written: Option<Row> = sqlx::query_as(
+        "INSERT INTO notes (account_id, text, request_key, request_hash) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (account_id, request_key) WHERE request_key IS NOT NULL DO NOTHING
+         RETURNING id, text, created_at",
+    )
+    .bind(account_id)
+    .bind(text)
+    .bind(retry.key)
+    .bind(&retry.hash[..])
+    .fetch_optional(db)
+    .await?;
+    if let Some(row) = written {
+        return Ok(Some(row.into()));
+    }
+    let earlier: Option<Row> = sqlx::query_as(
+        "SELECT id, text, created_at FROM notes
+         WHERE account_id = $1 AND request_key = $2 AND request_hash = $3",
+    )
+    .bind(account_id)
+    .bind(retry.key)
+    .bind(&retry.hash[..])
+    .fetch_optional(db)
+    .await?;
+    Ok(earlier.map(Note::from))
+}
+
 pub(super) async fn insert(db: &PgPool, account_id: i64, text: &str) -> Result<Note, Error> {
     let row: Row = sqlx::query_as(
         "INSERT INTO notes (account_id, text) VALUES ($1, $2) RETURNING id, text, created_at",

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::Person;
+use crate::support::{Answer, Person};
 
 fn texts(page: &Value) -> Vec<&str> {
     page["notes"].as_array().unwrap().iter().map(|note| note["text"].as_str().unwrap()).collect()
@@ -63,4 +63,54 @@ fn markup_comes_back_as_it_was_written() {
     let text = "<script>alert('é')</script>\nΩ \u{1f331}";
     person.post("/api/notes", &json!({ "text": text })).expect(201);
     assert_eq!(texts(&person.get("/api/notes").json()), [text]);
+}
+
+fn keyed(person: &Person, key: &str, text: &str) -> Answer {
+    let body = json!({ "text": text }).to_string().into_bytes();
+    person.call("POST", "/api/notes", &[("idempotency-key", key)], body)
+}
+
+#[test]
+fn a_request_sent_again_writes_once_and_gets_the_same_answer() {
+    let [person, other] = [Person::signed_up(), Person::signed_up()];
+    let first = keyed(&person, "key-1", "once").expect(201);
+    let again = keyed(&person, "key-1", "once").expect(201);
+    assert_eq!(first.text, again.text);
+    keyed(&person, "key-1", "something else").problem(422);
+    assert_eq!(texts(&person.get("/api/notes").json()), ["once"]);
+
+    // Another key, no key and another person's same key are other requests.
+    keyed(&person, "key-2", "once").expect(201);
+    person.post("/api/notes", &json!({ "text": "once" })).expect(201);
+    keyed(&other, "key-1", "mine").expect(201);
+    assert_eq!(texts(&person.get("/api/notes").json()).len(), 3);
+    assert_eq!(texts(&other.get("/api/notes").json()), ["mine"]);
+    for key in ["", "a b", &"k".repeat(256)] {
+        keyed(&person, key, "refused").problem(400);
+    }
+}
+
+#[test]
+fn the_same_request_many_times_at_once_writes_once() {
+    let person = Person::signed_up();
+    let answers: Vec<String> = std::thread::scope(|scope| {
+        let ask = |_| scope.spawn(|| keyed(&person, "at-once", "only one").expect(201).text);
+        let threads: Vec<_> = (0..16).map(ask).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+    assert_eq!(texts(&person.get("/api/notes").json()), ["only one"]);
+
+    // With different bodies one wins, and the others learn that they did not.
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let ask = |round| {
+            let person = &person;
+            scope.spawn(move || keyed(person, "race", &format!("{round}")).status.as_u16())
+        };
+        let threads: Vec<_> = (0..8).map(ask).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 1, "{statuses:?}");
+    assert_eq!(statuses.iter().filter(|status| **status == 422).count(), 7, "{statuses:?}");
+    assert_eq!(texts(&person.get("/api/notes").json()).len(), 2);
 }

@@ -7,6 +7,7 @@ const MAX_CHARS = 2000;
 let csrfToken = "";
 let nextBefore = null;
 let signingUp = false;
+let attempt = {};
 
 // --- The API ---------------------------------------------------------------------------------
 
@@ -19,8 +20,8 @@ class ApiError extends Error {
   }
 }
 
-async function api(method, path, body) {
-  const headers = { Accept: "application/json" };
+async function api(method, path, body, more) {
+  const headers = { Accept: "application/json", ...more };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   if (method !== "GET" && csrfToken) headers["X-CSRF-Token"] = csrfToken;
   let response;
@@ -117,6 +118,11 @@ function countDown() {
 
 // --- What happens ----------------------------------------------------------------------------
 
+// Not crypto.randomUUID: browsers offer that on secure origins only.
+function randomKey() {
+  return Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join("-");
+}
+
 async function openDesk(session) {
   csrfToken = session.csrf_token;
   $("who-email").textContent = session.account.email;
@@ -189,7 +195,11 @@ $("other-way").addEventListener("click", () => {
 });
 
 $("writing").addEventListener("submit", action($("writing").querySelector("button"), ["text"], async () => {
-  const note = await api("POST", "/api/notes", { text: $("text").value });
+  const text = $("text").value;
+  // Sent again after a lost answer, the same text is the same note.
+  if (attempt.text !== text) attempt = { text, key: randomKey() };
+  const note = await api("POST", "/api/notes", { text }, { "Idempotency-Key": attempt.key });
+  attempt = {};
   const item = noteItem(note);
   item.classList.add("fresh");
   $("notes").prepend(item);
