@@ -49,9 +49,14 @@ fn a_command_that_hangs_is_ended_with_what_it_started() {
     let said = message(ctx(Options::default()).read(hang));
     assert!(said.contains("did not end within 0.30 s and was stopped"), "{said}");
     let grandchild = std::fs::read_to_string(pid_file).unwrap();
-    let state = std::fs::read_to_string(format!("/proc/{}/stat", grandchild.trim()));
-    // Gone, or a zombie that waits for its new parent.
-    assert!(state.as_ref().map_or(true, |stat| stat.contains(") Z ")), "{state:?}");
+    // Gone, or a zombie that waits for its new parent; the kernel may take a moment.
+    let limit = Duration::from_secs(10);
+    let ended = ctx(Options::default()).wait_until("its end", limit, TICK, || {
+        let state = std::fs::read_to_string(format!("/proc/{}/stat", grandchild.trim()));
+        ensure!(state.as_ref().map_or(true, |stat| stat.contains(") Z ")), "{state:?}");
+        Ok(())
+    });
+    ended.unwrap();
 }
 
 #[test]
