@@ -104,6 +104,7 @@ async fn sign_in(
     const WRONG: Error = Error::Unauthorized("The e-mail address or the password is wrong.");
     let hash = found.as_ref().map(|(_, hash)| hash.as_str());
     let right = app.passwords.verify(credentials.password, hash).await?;
+    app.metrics.signed_in(right);
     let (account, hash) = found.filter(|_| right).ok_or(WRONG)?;
     let account_id = account.id;
     let (id, session) = start_session(&app, &headers, account).await?;

@@ -15,6 +15,7 @@ pub mod health;
 pub mod keyed;
 pub mod limits;
 pub mod link;
+pub mod metrics;
 pub mod migrate;
 pub mod notes;
 pub mod probe;

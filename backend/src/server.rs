@@ -18,6 +18,7 @@ use crate::{
     health,
     limits::Limits,
     link::Link,
+    metrics::{self, Metrics},
     migrate::{self, files::Set},
     notes,
     sessions::{self, Cookies, Sessions},
@@ -48,14 +49,18 @@ pub struct App {
     pub cookies: Cookies,
     /// The migrations that this program needs.
     pub migrations: Arc<Set>,
+    /// What is counted.
+    pub metrics: Metrics,
     /// Whether the process is about to end.
     pub draining: Draining,
 }
 
 /// Every route, inside the layers that each request passes.
 pub fn router(app: App) -> Router {
+    let metrics = app.metrics.clone();
     Router::new()
         .merge(health::router())
+        .merge(metrics::router())
         .merge(accounts::router())
         .merge(sessions::router())
         .merge(notes::router())
@@ -66,6 +71,7 @@ pub fn router(app: App) -> Router {
         .layer(middleware::from_fn(csrf::same_origin))
         .layer(middleware::from_fn(answer::within_deadline))
         .layer(CatchPanicLayer::custom(answer::panicked))
+        .layer(middleware::from_fn_with_state(metrics, metrics::count))
         // Outermost: the log and the problem bodies see what every other layer answered.
         .layer(middleware::from_fn(answer::finish))
 }
@@ -129,6 +135,7 @@ async fn start(config: &Config, draining: Draining) -> Result<App, String> {
         passwords,
         cookies: Cookies::new(config.secure_cookies()),
         migrations: Arc::new(migrations),
+        metrics: Metrics::new(),
         draining,
     })
 }

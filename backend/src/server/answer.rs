@@ -38,8 +38,8 @@ pub(super) async fn finish(request: Request, next: Next) -> Response {
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         let status = response.status().as_u16();
         let ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        // Health checks come every few seconds for ever; they are worth a line when they fail.
-        if !(matches!(path.as_str(), "/healthz" | "/readyz") && status == 200) {
+        // Health checks and the collector come every few seconds for ever; they are worth a line when they fail.
+        if !(matches!(path.as_str(), "/healthz" | "/readyz" | "/metrics") && status == 200) {
             tracing::info!(%method, path, status, ms, "request");
         }
         response

@@ -8,7 +8,9 @@
 mod forgery;
 mod full;
 mod limits;
+mod log;
 mod migrations;
+mod own_backend;
 mod own_sessions;
 mod sample;
 mod sessions;

@@ -9,7 +9,7 @@ use backend::{
 };
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use crate::support::{stack, unique};
+use crate::support::{database_config, unique};
 
 type File = (&'static str, &'static str);
 
@@ -22,7 +22,7 @@ struct Database(DatabaseConfig);
 
 impl Database {
     async fn new() -> Self {
-        let server = server();
+        let server = database_config();
         let dbname = unique("migrations");
         execute(&server, &format!("CREATE DATABASE {dbname}")).await;
         Self(DatabaseConfig { dbname, ..server })
@@ -55,24 +55,7 @@ impl Database {
 
     async fn drop(self) {
         let name = &self.0.dbname;
-        execute(&server(), &format!("DROP DATABASE {name} WITH (FORCE)")).await;
-    }
-}
-
-/// From `postgres://user:password@host:port/database`.
-fn server() -> DatabaseConfig {
-    let url = stack("STACK_PG_URL");
-    let rest = url.split_once("://").unwrap().1;
-    let (credentials, place) = rest.rsplit_once('@').unwrap();
-    let (user, password) = credentials.split_once(':').unwrap();
-    let (address, dbname) = place.split_once('/').unwrap();
-    let (host, port) = address.split_once(':').unwrap_or((address, "5432"));
-    DatabaseConfig {
-        host: host.to_owned(),
-        port: port.parse().unwrap(),
-        user: user.to_owned(),
-        password: Secret::new(password.to_owned()),
-        dbname: dbname.to_owned(),
+        execute(&database_config(), &format!("DROP DATABASE {name} WITH (FORCE)")).await;
     }
 }
 
@@ -236,7 +219,8 @@ async fn status_writes_nothing() {
 
 #[tokio::test]
 async fn a_wrong_password_is_told_at_once() {
-    let config = DatabaseConfig { password: Secret::new("certainly wrong".to_owned()), ..server() };
+    let config =
+        DatabaseConfig { password: Secret::new("certainly wrong".to_owned()), ..database_config() };
     let start = std::time::Instant::now();
     let limit = std::time::Duration::from_secs(60);
     let error = db::wait(&config, limit, &|_| {}).await.unwrap_err().to_string();

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use backend::config::RedisConfig;
+use backend::config::{DatabaseConfig, RedisConfig, Secret};
 use serde_json::{Value, json};
 use ureq::http::{HeaderMap, Request, StatusCode};
 
@@ -149,29 +149,45 @@ impl Person {
     }
 }
 
-/// One test fills Redis up. Whatever needs room in it holds this for reading meanwhile.
+/// A few tests need Redis for themselves. All others hold this for reading meanwhile.
 static ROOM: RwLock<()> = RwLock::new(());
 
 thread_local! {
-    static FILLING: Cell<bool> = const { Cell::new(false) };
+    static ALONE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Until this is dropped, Redis is not filled up; nothing for the test that does so itself.
+/// Until this is dropped, no other test has Redis for itself; nothing for the one that has.
 pub(crate) fn while_redis_has_room() -> Option<RwLockReadGuard<'static, ()>> {
     // A test that failed while it filled Redis poisons the lock, and put Redis right before.
-    (!FILLING.get()).then(|| ROOM.read().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    (!ALONE.get()).then(|| ROOM.read().unwrap_or_else(|poisoned| poisoned.into_inner()))
+}
+
+/// Redis without the other tests, until this is dropped.
+pub(crate) struct Alone(#[allow(dead_code, reason = "held")] RwLockWriteGuard<'static, ()>);
+
+impl Alone {
+    pub(crate) fn in_redis() -> Self {
+        let alone = Self(ROOM.write().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        ALONE.set(true);
+        alone
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        ALONE.set(false);
+    }
 }
 
 /// A Redis without room for one more key, until this is dropped.
 pub(crate) struct FullRedis {
     before: String,
-    _alone: RwLockWriteGuard<'static, ()>,
+    _alone: Alone,
 }
 
 impl FullRedis {
     pub(crate) fn new() -> Self {
-        let alone = ROOM.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        FILLING.set(true);
+        let alone = Alone::in_redis();
         let before: Vec<String> = config(&["GET", "maxmemory"]);
         let full = Self { before: before[1].clone(), _alone: alone };
         config::<()>(&["SET", "maxmemory", "1mb"]);
@@ -182,7 +198,6 @@ impl FullRedis {
 impl Drop for FullRedis {
     fn drop(&mut self) {
         config::<()>(&["SET", "maxmemory", &self.before]);
-        FILLING.set(false);
     }
 }
 
@@ -199,6 +214,23 @@ pub(crate) fn redis_config() -> RedisConfig {
     let address = url.trim_start_matches("redis://").trim_end_matches('/');
     let (host, port) = address.split_once(':').unwrap();
     RedisConfig { host: host.to_owned(), port: port.parse().unwrap() }
+}
+
+/// From `postgres://user:password@host:port/database`.
+pub(crate) fn database_config() -> DatabaseConfig {
+    let url = stack("STACK_PG_URL");
+    let rest = url.split_once("://").unwrap().1;
+    let (credentials, place) = rest.rsplit_once('@').unwrap();
+    let (user, password) = credentials.split_once(':').unwrap();
+    let (address, dbname) = place.split_once('/').unwrap();
+    let (host, port) = address.split_once(':').unwrap_or((address, "5432"));
+    DatabaseConfig {
+        host: host.to_owned(),
+        port: port.parse().unwrap(),
+        user: user.to_owned(),
+        password: Secret::new(password.to_owned()),
+        dbname: dbname.to_owned(),
+    }
 }
 
 /// The value of the session's cookie in an answer, `""` when it is removed.
