@@ -161,6 +161,12 @@ fn compose_files(ctx: &Ctx) -> Result<()> {
     let combinations: [&[&str]; 2] =
         [&["compose.yaml"], &["compose.yaml", "deploy/distro/compose.yaml"]];
     let trial = Trial::prepare(ctx, "config")?;
+    let rendered = render_all(ctx, &trial, &combinations);
+    trial.remove(&ctx.shielded())?;
+    rendered
+}
+
+fn render_all(ctx: &Ctx, trial: &Trial, combinations: &[&[&str]]) -> Result<()> {
     let project = trial.project(ctx)?;
     for files in combinations {
         let files: Vec<String> = files.iter().map(|&file| file.to_owned()).collect();
@@ -175,17 +181,13 @@ fn compose_files(ctx: &Ctx) -> Result<()> {
 fn on_a_stack_of_their_own(ctx: &Ctx, checks: &mut Checks, keep: bool) -> Result<()> {
     let trial = Trial::prepare(ctx, "test")?;
     trial.sweep(ctx)?;
-    let up = checks.check("stack up", || trial.up(ctx))?;
-    if up {
-        checks.check("tests through nginx", || backend_tests(ctx, &trial))?;
-        checks.check("tests of the driver", || driver_tests(ctx, &trial))?;
-    }
+    let tested = tests_on(ctx, checks, &trial);
     if keep {
         ctx.ui.say(format!(
             "left running: cargo xtask --env-file {} status",
             project::shown(ctx, trial.env_file())
         ));
-        return Ok(());
+        return tested;
     }
     // Whatever happened, and even after Ctrl-C: nothing of ours stays.
     let shielded = ctx.shielded();
@@ -194,6 +196,14 @@ fn on_a_stack_of_their_own(ctx: &Ctx, checks: &mut Checks, keep: bool) -> Result
     let error = trial.remove(&shielded).err();
     checks.ctx.ui.end_group();
     checks.results.push(Verdict { name: "tear-down", took: started.elapsed(), error });
+    tested
+}
+
+fn tests_on(ctx: &Ctx, checks: &mut Checks, trial: &Trial) -> Result<()> {
+    if checks.check("stack up", || trial.up(ctx))? {
+        checks.check("tests through nginx", || backend_tests(ctx, trial))?;
+        checks.check("tests of the driver", || driver_tests(ctx, trial))?;
+    }
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow};
 
 use super::inputs::{self, Memory};
 use super::{Source, backend, distro, registry};
-use crate::ctx::Ctx;
+use crate::ctx::{Ctx, Invocation};
 use crate::stack::project::Project;
 use crate::stack::wanted::Wanted;
 
@@ -69,7 +69,7 @@ pub(crate) fn bring_up_to_date(
     crate::host::disk::check(ctx.root())?;
     let stale: Vec<&Target> = targets.iter().collect();
     match source {
-        Source::Registry => compose_build(ctx, project, &stale, None)?,
+        Source::Registry => compose_build(ctx, project, &stale)?,
         Source::Distro => build_without_registry(ctx, project, &stale)?,
     }
     let ids = ids_of(ctx, wanted)?;
@@ -147,42 +147,49 @@ fn build_without_registry(ctx: &Ctx, project: &Project, stale: &[&Target]) -> Re
         distro::provide_tools(ctx)?;
     }
     thread::scope(|scope| {
-        let others = scope.spawn(|| {
-            if others.is_empty() {
-                return Ok(());
-            }
-            distro::provide_base(ctx, project)?;
-            compose_build(ctx, project, &others, distro::proxy(ctx).as_deref())
-        });
+        let others = scope
+            .spawn(|| if others.is_empty() { Ok(()) } else { build_distro(ctx, project, &others) });
         let compile = || {
             backend::compile(ctx)?;
-            compose_build(ctx, project, &backend, None)
+            compose_build(ctx, project, &backend)
         };
         let compiled = if backend.is_empty() { Ok(()) } else { compile() };
-        let others = others.join().unwrap_or_else(|_| Err(anyhow!("a thread of xtask panicked")));
-        compiled.and(others)
+        joined(others).and(compiled)
     })
 }
 
-fn compose_build(
-    ctx: &Ctx,
-    project: &Project,
-    targets: &[&Target],
-    proxy: Option<&str>,
-) -> Result<()> {
-    let names: Vec<&str> = targets.iter().map(|target| target.service).collect();
-    let label = match names.as_slice() {
-        [one] => format!("image {one}"),
-        many => format!("images {}", many.join(", ")),
+/// The base root, and the images that stand on it, at the same time.
+///
+/// Not through Compose: it would write the project's name into an image that all projects of this
+/// host share, and each of them would then find it changed by the others.
+fn build_distro(ctx: &Ctx, project: &Project, targets: &[&Target]) -> Result<()> {
+    distro::provide_base(ctx, project)?;
+    let proxy = distro::proxy(ctx);
+    let build = |target: &Target| {
+        let folder = format!("deploy/distro/{}", target.service);
+        let mut command = Invocation::new("docker").args(["build", "--progress", "plain"]);
+        if let Some(proxy) = &proxy {
+            command = command.args(["--build-arg", &format!("http_proxy={proxy}")]);
+        }
+        let command = command.args(["--tag", target.reference, &folder]).dir(ctx.root());
+        build_image(ctx, &format!("image {}", target.service), command)
     };
-    let step = ctx.ui.step(&label).announce();
+    thread::scope(|scope| {
+        let builds: Vec<_> = targets.iter().map(|target| scope.spawn(|| build(target))).collect();
+        builds.into_iter().map(joined).collect::<Vec<_>>().into_iter().collect()
+    })
+}
+
+fn compose_build(ctx: &Ctx, project: &Project, targets: &[&Target]) -> Result<()> {
+    let names: Vec<&str> = targets.iter().map(|target| target.service).collect();
     // Colours and cursor movements have no place in a note or an error.
-    let mut command = project.compose().args(["--progress", "plain", "build"]);
-    if let Some(proxy) = proxy {
-        command = command.args(["--build-arg", &format!("http_proxy={proxy}")]);
-    }
-    let command = command.args(&names).limit(LIMIT);
-    match ctx.run_step(&step, command) {
+    let command = project.compose().args(["--progress", "plain", "build"]).args(&names);
+    build_image(ctx, &format!("image {}", names.join(", ")), command)
+}
+
+fn build_image(ctx: &Ctx, label: &str, command: Invocation) -> Result<()> {
+    let step = ctx.ui.step(label).announce();
+    match ctx.run_step(&step, command.limit(LIMIT)) {
         Ok(()) => step.done(""),
         Err(error) => {
             step.failed();
@@ -190,6 +197,10 @@ fn compose_build(
         }
     }
     Ok(())
+}
+
+fn joined(thread: thread::ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
+    thread.join().unwrap_or_else(|_| Err(anyhow!("a thread of xtask panicked")))
 }
 
 fn remember(ctx: &Ctx, built: &[&Target], ids: &BTreeMap<String, String>) -> Result<()> {

@@ -102,7 +102,11 @@ impl Trial {
     /// # Errors
     /// Something does not go away; the message names it.
     pub(crate) fn remove(&self, ctx: &Ctx) -> Result<()> {
-        remove_project(ctx, &self.name)?;
+        // The tests' own stacks begin with this name; one that was killed left its own behind.
+        for name in project_names(ctx)?.iter().filter(|name| name.starts_with(&self.name)) {
+            remove_project(ctx, name)?;
+        }
+        remove_images(ctx, &self.name)?;
         let folder = ctx.state_dir().join(&self.name);
         if folder.exists() {
             fs::remove_dir_all(&folder).with_context(|| format!("delete {}", folder.display()))?;
@@ -171,9 +175,17 @@ fn remove_project(ctx: &Ctx, name: &str) -> Result<()> {
             ctx.run(Invocation::new("docker").args(remove.split(' ')).args(found).limit(LIMIT))?;
         }
     }
-    let image = format!("{name}-backend:current");
-    if crate::images::ids(ctx, &[&image])?.contains_key(&image) {
-        ctx.run(Invocation::new("docker").args(["image", "rm", &image]))?;
+    remove_images(ctx, name)
+}
+
+/// Removes the images that stacks of this name have built; the base images are everybody's.
+fn remove_images(ctx: &Ctx, name: &str) -> Result<()> {
+    let filter = format!("reference={name}*-backend");
+    let words = ["image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "--filter", &filter];
+    let found = ctx.read(Invocation::new("docker").args(words))?;
+    let found: Vec<&str> = found.split_whitespace().collect();
+    if !found.is_empty() {
+        ctx.run(Invocation::new("docker").args(["image", "rm"]).args(found).limit(LIMIT))?;
     }
     Ok(())
 }

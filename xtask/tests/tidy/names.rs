@@ -20,11 +20,15 @@ const SAMPLE_LIVES: [&str; 9] = [
     "deploy/nginx/site/",
 ];
 
-/// Lines elsewhere, as they begin: three of the domain's own, and the English word.
+/// Generated from the code: made again once the domain is gone.
+const SAMPLE_FOLLOWS: [&str; 1] = ["backend/openapi.json"];
+
+/// Lines elsewhere, as they begin: those by which the backend takes the domain in, and the English
+/// word.
 const SAMPLE_LINES: [(&str, &str); 11] = [
-    ("backend/src/lib.rs", "pub mod notes;"),
-    ("backend/src/server.rs", "notes,"),
-    ("backend/src/server.rs", ".merge(notes::router())"),
+    ("backend/src/", "pub mod notes;"),
+    ("backend/src/", "notes,"),
+    ("backend/src/", ".merge(notes::router())"),
     ("backend/src/config/reader.rs", "/// Notes an error."),
     ("backend/src/migrate/history.rs", "/// Notes that a file was applied."),
     ("backend/src/sessions/create.lua", "-- Starts a session and notes it"),
@@ -45,7 +49,8 @@ fn is_searched(file: &File) -> bool {
 
 /// Files of those folders in which the domain may be named nowhere, with the lines that name it.
 fn lines_that_name_it() -> Vec<(String, usize, String)> {
-    let lives_there = |file: &File| SAMPLE_LIVES.iter().any(|place| file.path.starts_with(place));
+    let places = || SAMPLE_LIVES.iter().chain(&SAMPLE_FOLLOWS);
+    let lives_there = |file: &File| places().any(|place| file.path.starts_with(place));
     let mut found = Vec::new();
     for file in repo::files().iter().filter(|file| is_searched(file) && !lives_there(file)) {
         let named = file.lines().filter(|(_, line)| SAMPLE.iter().any(|word| has_word(line, word)));
@@ -57,8 +62,9 @@ fn lines_that_name_it() -> Vec<(String, usize, String)> {
 #[test]
 fn the_sample_domain_stays_in_its_own_files() {
     let lines = lines_that_name_it();
-    let is =
-        |known: &(&str, &str), path: &str, line: &str| path == known.0 && line.starts_with(known.1);
+    let is = |known: &(&str, &str), path: &str, line: &str| {
+        path.starts_with(known.0) && line.starts_with(known.1)
+    };
     let stray =
         lines.iter().filter(|(path, _, line)| !SAMPLE_LINES.iter().any(|k| is(k, path, line)));
     let stray: Vec<_> = stray.map(|(path, n, line)| format!("{path}:{n}: {line}")).collect();
