@@ -7,7 +7,7 @@ use crate::repo::{self, File, expect_none, expect_used, has_word};
 /// The sample domain, as singular and plural.
 const SAMPLE: [&str; 4] = ["note", "notes", "Note", "Notes"];
 
-/// Where it lives: these files go with it.
+/// Where it lives: files and folders that begin so go with it.
 const SAMPLE_LIVES: [&str; 9] = [
     "backend/README.md",
     "backend/migrations/0002_notes.sql",
@@ -16,7 +16,7 @@ const SAMPLE_LIVES: [&str; 9] = [
     "backend/seeds/0002_notes.sql",
     "backend/src/notes.rs",
     "backend/src/notes/",
-    "backend/tests/stack/sample.rs",
+    "backend/tests/stack/sample",
     "deploy/nginx/site/",
 ];
 
