@@ -25,7 +25,7 @@ pub(crate) struct Cli {
 /// Options of every verb.
 #[derive(Args)]
 pub(crate) struct Global {
-    /// Consent to everything that would be asked; CI=true does the same
+    /// Consent to everything that would be asked; CI=true does the same, but for deleting data
     #[arg(long, short, global = true)]
     yes: bool,
     /// Echo every external command as it could be pasted

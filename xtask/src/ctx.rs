@@ -263,13 +263,23 @@ impl Ctx {
         self.options.yes || std::env::var_os("CI").is_some_and(|value| value == "true")
     }
 
-    /// Asks before something that cannot be undone or that reaches beyond the project.
+    /// Asks before data is deleted. `--yes` alone is consent: a server that sets `CI=true` has not
+    /// said a word about data.
+    pub(crate) fn confirm_loss(&self, question: &str, instead: &str) -> Result<()> {
+        if self.options.yes || self.options.dry_run { Ok(()) } else { self.ask(question, instead) }
+    }
+
+    /// Asks before something that reaches beyond the project.
     ///
     /// Without a terminal and without consent it fails, and `instead` says what to run.
     pub(crate) fn confirm(&self, question: &str, instead: &str) -> Result<()> {
         if self.has_consent() || self.options.dry_run {
             return Ok(());
         }
+        self.ask(question, instead)
+    }
+
+    fn ask(&self, question: &str, instead: &str) -> Result<()> {
         if !std::io::stdin().is_terminal() {
             bail!("{question} needs consent, and there is no terminal to ask on; {instead}");
         }

@@ -209,7 +209,7 @@ fn stack(ctx: &Ctx, project: &Project) -> Vec<Finding> {
     }
     findings.extend(stray_volumes(ctx, project, &wanted.volumes));
     findings.extend(migrations(ctx, &containers));
-    findings.push(backup(ctx));
+    findings.push(backup(ctx, project));
     let strays = containers.iter().filter(|container| wanted.service(&container.service).is_none());
     findings.extend(strays.map(|stray| {
         let next = format!("docker rm --force {}", stray.name);
@@ -244,15 +244,17 @@ fn migrations(ctx: &Ctx, containers: &[Container]) -> Option<Finding> {
     })
 }
 
-fn backup(ctx: &Ctx) -> Finding {
+fn backup(ctx: &Ctx, project: &Project) -> Finding {
     match status::last_backup(ctx) {
         Some(name) => pass("backup", format!("the last one is {name}")),
-        None => not_well(
-            Level::Warn,
-            "backup",
-            "there is none below backups/",
-            "before there is data that matters: docker compose exec -T postgres pg_dumpall",
-        ),
+        None => {
+            let user = project.value("PG_USER");
+            let next = format!(
+                "before there is data that matters: \
+                 cargo xtask exec postgres -- pg_dumpall --username {user} >dump.sql"
+            );
+            not_well(Level::Warn, "backup", "there is none below backups/", &next)
+        }
     }
 }
 
@@ -300,7 +302,11 @@ fn print(findings: &[Finding], failed: usize) {
         }
     }
     let warned = findings.iter().filter(|finding| finding.level == Level::Warn).count();
-    println!("{} checks, {warned} warnings, {failed} failures", findings.len());
+    let count = |number: usize, word: &str| {
+        format!("{number} {word}{}", if number == 1 { "" } else { "s" })
+    };
+    let checks = count(findings.len(), "check");
+    println!("{checks}, {}, {}", count(warned, "warning"), count(failed, "failure"));
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub(crate) fn down(ctx: &Ctx, env_file: &Path, args: &DownArgs) -> Result<()> {
     let volumes = if args.volumes { existing(ctx, &wanted.volumes)? } else { Vec::new() };
     if !volumes.is_empty() {
         let names = volumes.join(" and ");
-        ctx.confirm(
+        ctx.confirm_loss(
             &format!("delete the volumes {names}, with every row and every session in them"),
             "pass --yes if that is what you want",
         )?;

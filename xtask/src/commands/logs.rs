@@ -1,5 +1,6 @@
 //! `logs`: what the services say.
 
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -21,6 +22,9 @@ pub(crate) fn logs(ctx: &Ctx, env_file: &Path, args: &LogsArgs) -> Result<ExitCo
     }
     let tail = args.tail.to_string();
     let mut command = project.compose().args(["logs", "--tail", &tail]);
+    if !std::io::stdout().is_terminal() {
+        command = command.arg("--no-color");
+    }
     if args.follow {
         command = command.arg("--follow");
     }

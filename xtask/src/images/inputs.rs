@@ -17,7 +17,7 @@ use crate::ctx::Ctx;
 ///
 /// # Errors
 /// A file cannot be read. A path that does not exist counts as empty.
-pub(crate) fn digest(root: &Path, paths: &[&str], values: &[&str]) -> Result<String> {
+pub(crate) fn digest(root: &Path, paths: &[impl AsRef<Path>], values: &[&str]) -> Result<String> {
     let mut files = Vec::new();
     for path in paths {
         collect(&root.join(path), &mut files)?;

@@ -76,6 +76,8 @@ pub(crate) fn carry_out(
         if tracker.is_done() {
             return Ok(Outcome::AllReady(tracker));
         }
+        // First: what was interrupted looks like a failure.
+        ctx.check_interrupted()?;
         if tracker.is_hopeless() {
             let reason = "waiting longer is pointless".to_owned();
             return Ok(Outcome::NotReady(tracker, reason));
@@ -84,7 +86,6 @@ pub(crate) fn carry_out(
             let reason = format!("the time-out of {} is over", crate::ui::seconds(limit));
             return Ok(Outcome::NotReady(tracker, reason));
         }
-        ctx.check_interrupted()?;
         drain(&inbox, &mut tracker, started);
         if last_sync.elapsed() > RESYNC {
             last_sync = Instant::now();

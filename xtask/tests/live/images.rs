@@ -49,7 +49,7 @@ impl Registry {
         let name = format!("{}/library/{official}", self.address);
         docker(&["tag", local, &name]).ok();
         docker(&["push", "--quiet", &name]).ok();
-        docker(&["image", "rm", &name]).ok();
+        docker(&["image", "rm", "--force", &name]).ok();
         name
     }
 }
@@ -124,9 +124,9 @@ fn official_images_are_pulled_where_a_registry_has_them() {
     let pulled: Vec<String> = images.iter().map(|(name, ..)| stand.get(name)).collect();
     drop(stand);
     for name in pulled {
-        docker(&["image", "rm", &name]).ok();
+        docker(&["image", "rm", "--force", &name]).ok();
     }
-    docker(&["image", "rm", rust_image()]).ok();
+    docker(&["image", "rm", "--force", rust_image()]).ok();
 }
 
 #[test]

@@ -101,6 +101,9 @@ fn deleting_data_asks_and_does_nothing_without_an_answer() {
     let stand = Stand::new();
     stand.up().ok();
     stand.xtask(&["down", "--volumes"]).fails(1, &["delete the volumes", "pgdata", "--yes"]);
+    // A server that sets CI has consented to installations, and not to a loss.
+    let mut command = stand.command(&["down", "--volumes"]);
+    run(command.env("CI", "true")).fails(1, &["delete the volumes"]);
     assert_eq!(stand.container_ids().len(), 4);
     stand.xtask(&["down", "--volumes", "--yes"]).ok();
     let filter = format!("label=com.docker.compose.project={}", stand.name);
