@@ -5,16 +5,16 @@ mod password;
 mod queries;
 
 use axum::{
-    Router,
     extract::State,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
-    routing::{post, put},
 };
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     client::ClientAddress,
-    error::{Error, FieldError},
+    error::{Error, FieldError, Problem},
     extract::Json,
     limits,
     server::App,
@@ -25,21 +25,21 @@ pub use password::Passwords;
 pub use queries::Account;
 
 /// The routes of this module.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/api/accounts", post(sign_up))
-        .route("/api/account/password", put(change_password))
-        .route("/api/session", post(sign_in).get(who_am_i).delete(sign_out))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(sign_up))
+        .routes(routes!(sign_in, who_am_i, sign_out))
+        .routes(routes!(change_password))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Credentials {
     email: String,
     password: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct PasswordChange {
     current_password: String,
@@ -47,7 +47,7 @@ struct PasswordChange {
 }
 
 /// The caller's session as the page sees it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct SessionView {
     account: Account,
     csrf_token: String,
@@ -58,6 +58,18 @@ type WithCookie<T> = ([(HeaderName, HeaderValue); 1], T);
 type SignedInAnswer = WithCookie<axum::Json<SessionView>>;
 
 /// Makes an account and signs it in.
+#[utoipa::path(
+    post, path = "/api/accounts", tag = "accounts", request_body = Credentials,
+    responses(
+        (status = 201, body = SessionView),
+        (status = 400, body = Problem),
+        (status = 403, body = Problem),
+        (status = 409, body = Problem),
+        (status = 413, body = Problem),
+        (status = 415, body = Problem),
+        (status = 422, body = Problem)
+    )
+)]
 async fn sign_up(
     State(app): State<App>,
     client: ClientAddress,
@@ -89,6 +101,18 @@ async fn sign_up(
 }
 
 /// Signs in. Both ways of being wrong get the same answer after the same work.
+#[utoipa::path(
+    post, path = "/api/session", tag = "accounts", request_body = Credentials,
+    responses(
+        (status = 200, body = SessionView),
+        (status = 400, body = Problem),
+        (status = 401, body = Problem),
+        (status = 403, body = Problem),
+        (status = 413, body = Problem),
+        (status = 415, body = Problem),
+        (status = 422, body = Problem)
+    )
+)]
 async fn sign_in(
     State(app): State<App>,
     client: ClientAddress,
@@ -137,6 +161,10 @@ fn view(app: &App, id: SessionId, account: Account) -> SessionView {
 }
 
 /// Who the caller is, and the token that its next unsafe request needs.
+#[utoipa::path(
+    get, path = "/api/session", tag = "accounts", security(("session" = [])),
+    responses((status = 200, body = SessionView), (status = 401, body = Problem))
+)]
 async fn who_am_i(
     State(app): State<App>,
     SignedIn { id, session }: SignedIn,
@@ -148,6 +176,14 @@ async fn who_am_i(
 }
 
 /// Ends the session on the server, not only in the browser.
+#[utoipa::path(
+    delete, path = "/api/session", tag = "accounts", security(("session" = [], "token" = [])),
+    responses(
+        (status = 204),
+        (status = 401, body = Problem),
+        (status = 403, body = Problem)
+    )
+)]
 async fn sign_out(
     State(app): State<App>,
     SignedIn { id, .. }: SignedIn,
@@ -158,6 +194,20 @@ async fn sign_out(
 
 /// Sets a new password, gives this browser a new session and ends all others: whoever knew the old
 /// password, or held a cookie, is out.
+#[utoipa::path(
+    put, path = "/api/account/password", tag = "accounts", request_body = PasswordChange,
+    security(("session" = [], "token" = [])),
+    responses(
+        (status = 200, body = SessionView),
+        (status = 400, body = Problem),
+        (status = 401, body = Problem),
+        (status = 403, body = Problem),
+        (status = 409, body = Problem),
+        (status = 413, body = Problem),
+        (status = 415, body = Problem),
+        (status = 422, body = Problem)
+    )
+)]
 async fn change_password(
     State(app): State<App>,
     SignedIn { session, .. }: SignedIn,

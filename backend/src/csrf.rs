@@ -74,7 +74,12 @@ pub async fn same_origin(request: Request, next: Next) -> Response {
 }
 
 fn comes_from_here(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    // What comes twice is nobody's honest word, and equals nothing below.
+    let text = |name: &str| {
+        let mut values = headers.get_all(name).iter();
+        let first = values.next()?.to_str().unwrap_or_default();
+        Some(if values.next().is_some() { "" } else { first })
+    };
     // Browsers since 2023 say it themselves, and no script can change what they say. `same-site`
     // is refused: a neighbouring subdomain is another site to us.
     if let Some(site) = text("sec-fetch-site") {

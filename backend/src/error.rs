@@ -8,6 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Seconds after which a caller may try again when a part of the system is away.
 const RETRY_AFTER_S: u32 = 2;
@@ -61,7 +62,7 @@ pub enum Error {
 }
 
 /// What is wrong with one field of the input.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct FieldError {
     /// The field's name in the body or the query.
     pub field: &'static str,
@@ -71,7 +72,7 @@ pub struct FieldError {
 
 /// The body of an error's answer. It travels as an extension of the response until the outermost
 /// layer adds the request id and writes it: see `server::answer`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Problem {
     /// No problem of ours needs a page of its own: the title is the status' own phrase.
     pub r#type: &'static str,

@@ -18,6 +18,7 @@ pub mod link;
 pub mod metrics;
 pub mod migrate;
 pub mod notes;
+pub mod openapi;
 pub mod probe;
 pub mod seed;
 pub mod server;

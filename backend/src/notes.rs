@@ -4,15 +4,15 @@
 mod queries;
 
 use axum::{
-    Router,
     extract::State,
     http::{HeaderMap, StatusCode},
-    routing::get,
 };
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    error::Error,
+    error::{Error, Problem},
     extract::{Json, Query, idempotency_key},
     server::App,
     sessions::SignedIn,
@@ -27,23 +27,28 @@ const DEFAULT_LIMIT: i64 = 20;
 const MAX_LIMIT: i64 = 100;
 
 /// The routes of this module.
-pub fn router() -> Router<App> {
-    Router::new().route("/api/notes", get(list).post(create))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list, create))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewNote {
+    #[schema(min_length = 1, max_length = 2000)]
     text: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct Page {
+    /// Notes older than this one: `next_before` of the page before.
     before: Option<i64>,
+    /// How many at most; 20 if it is left out.
+    #[param(minimum = 1, maximum = 100)]
     limit: Option<i64>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct NoteList {
     notes: Vec<Note>,
     /// Passed as `before`, it gives the next page; absent on the last one.
@@ -52,6 +57,15 @@ struct NoteList {
 }
 
 /// The caller's notes, newest first. Pages go by key: what is written meanwhile shifts nothing.
+#[utoipa::path(
+    get, path = "/api/notes", tag = "notes", params(Page), security(("session" = [])),
+    responses(
+        (status = 200, body = NoteList),
+        (status = 400, body = Problem),
+        (status = 401, body = Problem),
+        (status = 422, body = Problem)
+    )
+)]
 async fn list(
     State(app): State<App>,
     SignedIn { session, .. }: SignedIn,
@@ -72,6 +86,20 @@ async fn list(
 
 /// Writes a note. With an `Idempotency-Key`, writes it once: the same request again gets the same
 /// answer.
+#[utoipa::path(
+    post, path = "/api/notes", tag = "notes", request_body = NewNote,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Chosen by the client.")),
+    security(("session" = [], "token" = [])),
+    responses(
+        (status = 201, body = Note),
+        (status = 400, body = Problem),
+        (status = 401, body = Problem),
+        (status = 403, body = Problem),
+        (status = 413, body = Problem),
+        (status = 415, body = Problem),
+        (status = 422, body = Problem)
+    )
+)]
 async fn create(
     State(app): State<App>,
     SignedIn { session, .. }: SignedIn,

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    accounts::{self, Passwords},
+    accounts::Passwords,
     config::{AppEnv, Config},
     csrf, db,
     error::Error,
@@ -20,8 +20,8 @@ use crate::{
     link::Link,
     metrics::{self, Metrics},
     migrate::{self, files::Set},
-    notes,
-    sessions::{self, Cookies, Sessions},
+    openapi,
+    sessions::{Cookies, Sessions},
 };
 pub use drain::Draining;
 
@@ -61,9 +61,7 @@ pub fn router(app: App) -> Router {
     Router::new()
         .merge(health::router())
         .merge(metrics::router())
-        .merge(accounts::router())
-        .merge(sessions::router())
-        .merge(notes::router())
+        .merge(openapi::router())
         .fallback(async || StatusCode::NOT_FOUND)
         .method_not_allowed_fallback(async || StatusCode::METHOD_NOT_ALLOWED)
         .with_state(app)

@@ -10,13 +10,15 @@ impl Email {
         const WRONG: &str = "Enter an e-mail address such as name@example.com.";
         let text = text.trim();
         let (local, domain) = text.rsplit_once('@').ok_or(WRONG)?;
-        let clean = !text.chars().any(|c| c.is_whitespace() || c.is_control());
+        // ASCII only: elsewhere two addresses may look alike, or one may look like nothing. Names
+        // of other scripts have an ASCII form (`xn--…`).
+        let clean = text.bytes().all(|byte| byte.is_ascii_graphic());
         let good_domain = domain.split('.').all(|label| !label.is_empty());
         // 254 characters is the most that SMTP carries.
         if local.is_empty() || local.contains('@') || !good_domain || !clean || text.len() > 254 {
             return Err(WRONG);
         }
-        Ok(Self(text.to_lowercase()))
+        Ok(Self(text.to_ascii_lowercase()))
     }
 
     pub(super) fn as_str(&self) -> &str {
@@ -38,6 +40,14 @@ mod tests {
     fn what_cannot_be_an_address_is_refused() {
         let long = format!("{}@example.com", "a".repeat(250));
         for text in ["", "@", "ada", "ada@", "@example.com", "a b@c.d", "a@b@c.d", "a@b..c", &long]
+            .into_iter()
+            .chain([
+                "\u{430}@b.c",
+                "\u{212a}@b.c",
+                "a\u{202e}@b.c",
+                "a\u{200b}@b.c",
+                "a\u{ff20}b.c",
+            ])
         {
             assert!(Email::parse(text).is_err(), "{text}");
         }

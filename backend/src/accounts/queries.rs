@@ -7,7 +7,7 @@ use super::email::Email;
 use crate::error::Error;
 
 /// What an account shows of itself.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Account {
     /// Its number.
     pub id: i64,

@@ -7,11 +7,12 @@ use time::OffsetDateTime;
 use crate::error::Error;
 
 /// A note as it is stored and sent.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct Note {
     pub(super) id: i64,
     pub(super) text: String,
     #[serde(with = "time::serde::rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
     pub(super) created_at: OffsetDateTime,
 }
 

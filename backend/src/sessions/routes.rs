@@ -1,39 +1,39 @@
 //! A person's own sessions: `/api/sessions`.
 
 use axum::{
-    Router,
     extract::State,
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::{delete, get},
 };
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{Handle, SignedIn, store::Listed};
 use crate::{
-    error::Error,
+    error::{Error, Problem},
     extract::{Path, Query},
     server::App,
 };
 
 /// The routes of this module.
-pub fn router() -> Router<App> {
-    Router::new()
-        .route("/api/sessions", get(list).delete(end_all))
-        .route("/api/sessions/{handle}", delete(end_one))
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list, end_all)).routes(routes!(end_one))
 }
 
 /// A session, for its owner's eyes.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct SessionEntry {
     /// Its name in `DELETE /api/sessions/{handle}`.
     handle: String,
     /// When it began.
     #[serde(with = "time::serde::rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
     created_at: OffsetDateTime,
     /// When it was last used.
     #[serde(with = "time::serde::rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
     last_used_at: OffsetDateTime,
     /// What the browser is called; may be empty.
     agent: String,
@@ -42,25 +42,31 @@ struct SessionEntry {
 }
 
 /// The caller's sessions, the last used first.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct SessionList {
     sessions: Vec<SessionEntry>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct Ending {
     /// `current` leaves the session that asks alone.
+    #[param(inline)]
     keep: Option<Keep>,
 }
 
-#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Keep {
     Current,
 }
 
 /// Where the caller is signed in.
+#[utoipa::path(
+    get, path = "/api/sessions", tag = "sessions", security(("session" = [])),
+    responses((status = 200, body = SessionList), (status = 401, body = Problem))
+)]
 async fn list(
     State(app): State<App>,
     SignedIn { id, session }: SignedIn,
@@ -81,6 +87,17 @@ async fn list(
 }
 
 /// Signs one browser out.
+#[utoipa::path(
+    delete, path = "/api/sessions/{handle}", tag = "sessions",
+    params(("handle" = String, Path, description = "From the list.")),
+    security(("session" = [], "token" = [])),
+    responses(
+        (status = 204),
+        (status = 401, body = Problem),
+        (status = 403, body = Problem),
+        (status = 404, body = Problem)
+    )
+)]
 async fn end_one(
     State(app): State<App>,
     SignedIn { id, session }: SignedIn,
@@ -93,6 +110,16 @@ async fn end_one(
 }
 
 /// Signs out everywhere, or everywhere else.
+#[utoipa::path(
+    delete, path = "/api/sessions", tag = "sessions", params(Ending),
+    security(("session" = [], "token" = [])),
+    responses(
+        (status = 204),
+        (status = 400, body = Problem),
+        (status = 401, body = Problem),
+        (status = 403, body = Problem)
+    )
+)]
 async fn end_all(
     State(app): State<App>,
     SignedIn { id, session }: SignedIn,
