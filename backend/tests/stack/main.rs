@@ -7,12 +7,15 @@
 
 mod forgery;
 mod full;
+mod hostile;
+mod hostile_rows;
 mod limits;
 mod log;
 mod migrations;
 mod own_backend;
 mod own_sessions;
 mod sample;
+mod sample_hostile;
 mod sessions;
 mod site;
 mod support;

@@ -114,3 +114,22 @@ fn a_client_cannot_choose_its_request_id() {
     assert_eq!(answer.header("x-request-id").len(), 32);
     answer.problem(401);
 }
+
+#[test]
+fn the_document_describes_what_is_there() {
+    let person = Person::signed_up();
+    let answer = person.get("/api/openapi.json").expect(200);
+    assert_eq!(answer.header("content-type"), "application/json");
+    let document = answer.json();
+    let paths = document["paths"].as_object().unwrap();
+    assert!(paths.len() >= 5, "{document}");
+    for (path, methods) in paths {
+        for method in methods.as_object().unwrap().keys() {
+            let path = path.replace("{handle}", "none");
+            // Without a token, so that nothing is done.
+            let answer = Person::new().send(&method.to_uppercase(), &path, &[], Vec::new());
+            let status = answer.status.as_u16();
+            assert!([401, 415].contains(&status), "{method} {path}: {status}");
+        }
+    }
+}
