@@ -76,12 +76,19 @@ async fn list(
         return Err(Error::field("limit", "Ask for 1 to 100 notes."));
     }
     // One more than asked for tells whether there is another page.
-    let mut notes = queries::list(&app.db, session.account_id, page.before, limit + 1).await?;
-    let length = usize::try_from(limit).unwrap_or(usize::MAX);
-    let more = notes.len() > length;
-    notes.truncate(length);
-    let next_before = notes.last().filter(|_| more).map(|note| note.id);
-    Ok(axum::Json(NoteList { notes, next_before }))
+    let notes = queries::list(&app.db, session.account_id, page.before, limit + 1).await?;
+    Ok(axum::Json(NoteList::cut(notes, limit)))
+}
+
+impl NoteList {
+    /// A page of at most `limit` out of one note more, if there is one more.
+    fn cut(mut notes: Vec<Note>, limit: i64) -> Self {
+        let length = usize::try_from(limit).unwrap_or(usize::MAX);
+        let more = notes.len() > length;
+        notes.truncate(length);
+        let next_before = notes.last().filter(|_| more).map(|note| note.id);
+        Self { notes, next_before }
+    }
 }
 
 /// Writes a note. With an `Idempotency-Key`, writes it once: the same request again gets the same
@@ -150,4 +157,42 @@ mod tests {
         assert!(check(&"a".repeat(2001)).is_err());
         assert!(check("a\0b").is_err());
     }
+
+    proptest::proptest! {
+        /// Going from page to page shows every note once, in order, whatever the ids and limits.
+        #[test]
+        fn the_pages_together_are_the_whole(
+            ids in proptest::collection::btree_set(1_i64..i64::MAX, 0..60),
+            limit in 1..=MAX_LIMIT,
+        ) {
+            let newest_first: Vec<i64> = ids.into_iter().rev().collect();
+            let (mut seen, mut before) = (Vec::new(), None);
+            loop {
+                let count = usize::try_from(limit + 1).unwrap();
+                let notes = newest_first
+                    .iter()
+                    .filter(|id| **id < before.unwrap_or(i64::MAX))
+                    .take(count)
+                    .map(|id| Note { id: *id, text: String::new(), created_at: MOMENT })
+                    .collect();
+                let page = NoteList::cut(notes, limit);
+                seen.extend(page.notes.iter().map(|note| note.id));
+                before = page.next_before;
+                if before.is_none() {
+                    break;
+                }
+            }
+            proptest::prop_assert_eq!(seen, newest_first);
+        }
+
+        #[test]
+        fn a_text_that_is_kept_is_kept_as_it_is(text in "(?s).{0,60}") {
+            if let Ok(kept) = check(&text) {
+                proptest::prop_assert!(!kept.is_empty() && !kept.contains('\0'));
+                proptest::prop_assert_eq!(check(kept), Ok(kept));
+            }
+        }
+    }
+
+    const MOMENT: time::OffsetDateTime = time::OffsetDateTime::UNIX_EPOCH;
 }

@@ -52,4 +52,27 @@ mod tests {
             assert!(Email::parse(text).is_err(), "{text}");
         }
     }
+
+    proptest::proptest! {
+        /// Whatever is accepted is plain, bounded, in lower case, and accepted again unchanged.
+        #[test]
+        fn what_is_accepted_is_in_its_final_form(text in "\\PC{0,40}(@|\\PC)\\PC{0,40}") {
+            if let Ok(email) = Email::parse(&text) {
+                let kept = email.as_str();
+                proptest::prop_assert!(kept.is_ascii() && kept.len() <= 254);
+                proptest::prop_assert_eq!(kept.to_lowercase(), kept);
+                proptest::prop_assert_eq!(kept.matches('@').count(), 1);
+                proptest::prop_assert_eq!(Email::parse(kept).unwrap(), email);
+            }
+        }
+
+        /// However it is typed, an ordinary address is the same one.
+        #[test]
+        fn ordinary_addresses_are_accepted_in_any_case(
+            text in "[a-z0-9.+_-]{1,20}@[a-z0-9-]{1,20}(\\.[a-z]{2,6}){1,2}",
+        ) {
+            let upper = Email::parse(&format!(" {} ", text.to_uppercase())).unwrap();
+            proptest::prop_assert_eq!(upper.as_str(), text);
+        }
+    }
 }

@@ -138,4 +138,12 @@ mod tests {
         assert!(check_length(&"ä".repeat(128)).is_ok());
         assert!(check_length(&"a".repeat(129)).is_err());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn every_password_of_8_to_128_characters_is_accepted(text in "(?s).{0,140}") {
+            let right = (8..=128).contains(&text.chars().count());
+            proptest::prop_assert_eq!(check_length(&text).is_ok(), right);
+        }
+    }
 }

@@ -40,3 +40,23 @@ impl fmt::Debug for SessionId {
         f.write_str("***")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn an_id_survives_its_cookie(bytes: [u8; 32]) {
+            let id = SessionId(bytes);
+            proptest::prop_assert_eq!(SessionId::parse(&id.to_cookie_value()), Some(id));
+        }
+
+        /// Nothing but 64 digits is an id, and nothing makes the parser panic.
+        #[test]
+        fn only_64_digits_are_an_id(text in "[0-9a-fA-F]{62,66}|(?s).{0,80}") {
+            let digits = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+            proptest::prop_assert_eq!(SessionId::parse(&text).is_some(), digits);
+        }
+    }
+}
