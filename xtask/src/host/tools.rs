@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -48,14 +48,17 @@ pub(crate) struct Tools {
     pub(crate) engine: Result<Version>,
     pub(crate) compose: Option<Version>,
     pub(crate) buildx: Option<Version>,
+    /// The engine's program is here, or the engine is on another host.
+    pub(crate) has_daemon: bool,
 }
 
 impl Tools {
     /// Looks at all of them, at the same time.
     pub(crate) fn look(ctx: &Ctx) -> Tools {
+        let has_daemon = has_daemon(ctx);
         if ctx.find("docker").is_none() {
             let engine = Err(anyhow!("`docker` is not on PATH"));
-            return Tools { client: None, engine, compose: None, buildx: None };
+            return Tools { client: None, engine, compose: None, buildx: None, has_daemon };
         }
         let ask = |args: &'static [&'static str]| ctx.read(docker(args));
         thread::scope(|scope| {
@@ -71,6 +74,7 @@ impl Tools {
                 engine,
                 compose: version(compose),
                 buildx: version(buildx),
+                has_daemon,
             }
         })
     }
@@ -106,8 +110,18 @@ impl Tools {
         self.client.is_none()
             || self.buildx.is_none()
             || self.compose.is_none_or(|version| version < COMPOSE_FLOOR)
-            || self.engine.as_ref().is_ok_and(|version| *version < ENGINE_FLOOR)
+            || match &self.engine {
+                Ok(version) => *version < ENGINE_FLOOR,
+                Err(_) => !self.has_daemon,
+            }
     }
+}
+
+/// A client may be here alone. Root's folders are not on everybody's PATH.
+fn has_daemon(ctx: &Ctx) -> bool {
+    std::env::var_os("DOCKER_HOST").is_some()
+        || ctx.find("dockerd").is_some()
+        || ["/usr/sbin/dockerd", "/usr/bin/dockerd"].iter().any(|path| Path::new(path).exists())
 }
 
 /// The engine's version.
@@ -194,6 +208,7 @@ mod tests {
             engine: Ok(Version(20, 10, 24)),
             compose: None,
             buildx: None,
+            has_daemon: true,
         };
         assert!(tools.lacks_packages());
         assert_eq!(
@@ -213,8 +228,11 @@ mod tests {
             engine: Err(anyhow!("the Docker Engine is not running")),
             compose: Some(Version(2, 26, 1)),
             buildx: Some(Version(0, 13, 1)),
+            has_daemon: true,
         };
         assert!(!tools.lacks_packages());
         assert_eq!(tools.shortcomings(), ["the Docker Engine is not running"]);
+        // A client alone cannot be started.
+        assert!(Tools { has_daemon: false, ..tools }.lacks_packages());
     }
 }
