@@ -25,7 +25,10 @@ pub(crate) fn free(path: &Path) -> Result<u64> {
 /// # Errors
 /// Too little room; the message says how to make some.
 pub(crate) fn check(path: &Path) -> Result<()> {
-    let free = free(path)?;
+    judge(free(path)?, path)
+}
+
+fn judge(free: u64, path: &Path) -> Result<()> {
     ensure!(
         free >= NEEDED,
         "the disk is nearly full: {} free at {}, {} needed to build; `docker system df` and \
@@ -35,4 +38,26 @@ pub(crate) fn check(path: &Path) -> Result<()> {
         bytes(NEEDED)
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_is_nearly_full_is_met_before_a_build() {
+        let error = judge(NEEDED - 1, Path::new("/somewhere")).unwrap_err().to_string();
+        assert!(
+            error.starts_with("the disk is nearly full: 4.0 GiB free at /somewhere"),
+            "{error}"
+        );
+        assert!(judge(NEEDED, Path::new("/somewhere")).is_ok());
+    }
+
+    #[test]
+    fn a_place_that_is_not_there_is_named() {
+        assert!(
+            free(Path::new("/no/such/place")).unwrap_err().to_string().contains("/no/such/place")
+        );
+    }
 }

@@ -25,13 +25,10 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// # Errors
 /// It does not start; the message says where its log is.
 pub(crate) fn start(ctx: &Ctx) -> Result<()> {
-    let run_as_root = |words: &[&str], label: &str| {
-        let words = words.iter().map(|&word| word.to_owned()).collect();
-        packages::carry_out(ctx, &[Act::Run(words)], label)
-    };
     if Path::new("/run/systemd/system").exists() {
-        run_as_root(&["systemctl", "enable", "--now", "docker"], "starting the Docker Engine")?;
-    } else if started_by_script(ctx, &run_as_root) {
+        let words = ["systemctl", "enable", "--now", "docker"].map(str::to_owned).to_vec();
+        packages::carry_out(ctx, &[Act::Run(words)], "starting the Docker Engine")?;
+    } else if started_by_script(ctx) {
         return Ok(());
     } else {
         start_directly(ctx)?;
@@ -41,11 +38,12 @@ pub(crate) fn start(ctx: &Ctx) -> Result<()> {
     })
 }
 
-/// Without systemd there may be an init script; in a container it may fail for want of rights.
-fn started_by_script(ctx: &Ctx, run_as_root: &dyn Fn(&[&str], &str) -> Result<()>) -> bool {
+/// Without systemd there may be an init script; in a container it may fail for want of rights,
+/// and that is no failure yet.
+fn started_by_script(ctx: &Ctx) -> bool {
+    let script = packages::as_root(["service", "docker", "start"]);
     Path::new("/etc/init.d/docker").exists()
-        && run_as_root(&["service", "docker", "start"], "starting the Docker Engine (init script)")
-            .is_ok()
+        && ctx.run(script).is_ok()
         && answer(ctx, SCRIPT_LIMIT).is_ok()
 }
 

@@ -153,19 +153,10 @@ pub(crate) fn carry_out(ctx: &Ctx, acts: &[Act], label: &str) -> Result<()> {
         let status = ctx.hand_over(Invocation::new("sudo").args(["--validate"]))?;
         ensure!(status.success(), "{label} needs root, and sudo refused");
     }
-    let as_root = |words: &[String]| {
-        let mut words: Vec<String> = words.to_vec();
-        if !is_root {
-            words.splice(0..0, ["sudo", "--preserve-env=DEBIAN_FRONTEND"].map(str::to_owned));
-        }
-        Invocation::new(&words[0]).args(&words[1..]).limit(APT_LIMIT)
-    };
     let step = ctx.ui.step(label).announce();
     for act in acts {
         let result = match act {
-            Act::Write { path, text } => {
-                ctx.run(as_root(&["tee".into(), (*path).into()]).stdin(text.as_bytes()))
-            }
+            Act::Write { path, text } => ctx.run(as_root(["tee", path]).stdin(text.as_bytes())),
             Act::Run(words) => {
                 ctx.run_step(&step, as_root(words).env("DEBIAN_FRONTEND", "noninteractive"))
             }
@@ -177,6 +168,16 @@ pub(crate) fn carry_out(ctx: &Ctx, acts: &[Act], label: &str) -> Result<()> {
     }
     step.done("");
     Ok(())
+}
+
+/// A command as root: as it is, or through sudo, which was given its password before.
+pub(crate) fn as_root<T: AsRef<str>>(words: impl IntoIterator<Item = T>) -> Invocation {
+    let words = words.into_iter().map(|word| word.as_ref().to_owned());
+    let sudo = ["sudo", "--preserve-env=DEBIAN_FRONTEND"].map(str::to_owned);
+    let is_root = rustix::process::geteuid().is_root();
+    let mut words = sudo.into_iter().filter(|_| !is_root).chain(words);
+    let program = words.next().unwrap_or_default();
+    Invocation::new(program).args(words).limit(APT_LIMIT)
 }
 
 /// An archive that apt knows: where it is, and the release that it is used for.

@@ -33,52 +33,89 @@ fn up_again_changes_nothing_and_says_so() {
     assert_eq!(names, ["postgres", "redis", "backend", "nginx"]);
 }
 
+const SERVICES: [&str; 4] = ["postgres", "redis", "backend", "nginx"];
+
+/// The id of each service's container and the start of its process; empty where there is none.
+fn seen(stand: &Stand) -> Vec<(String, String)> {
+    let of = |service: &&str, field: &str| {
+        let format = format!("{{{{{field}}}}}");
+        docker(&["inspect", "--format", &format, &stand.container(service)]).stdout
+    };
+    SERVICES.iter().map(|service| (of(service, ".Id"), of(service, ".State.StartedAt"))).collect()
+}
+
+/// Plans with the dry run, carries out, and compares what happened to every service with its word.
+fn expect_plan(stand: &Stand, situation: &str, words: [&str; 4]) {
+    let plan = stand.xtask(&["up", "--dry-run"]).ok().stdout;
+    let before = seen(stand);
+    stand.up().ok();
+    let after = seen(stand);
+    for (index, (service, word)) in SERVICES.iter().zip(words).enumerate() {
+        let is_it = |line: &&str| line.split_whitespace().any(|w| w == *service);
+        let line = plan.lines().find(is_it).unwrap_or_default();
+        assert!(line.starts_with(word), "{situation}: {service}, {word} expected:\n{plan}");
+        let is_new = before[index].0 != after[index].0;
+        let is_started = before[index].1 != after[index].1;
+        let expected = match word {
+            "create" | "recreate" => (true, true),
+            "start" | "restart" => (false, true),
+            _ => (false, false),
+        };
+        assert_eq!((is_new, is_started), expected, "{situation}: {word} {service}");
+    }
+    let after = stand.xtask(&["up", "--dry-run"]).ok().stdout;
+    let is_settled = |line: &str| line.starts_with("keep") || line.starts_with("leave");
+    assert!(after.lines().all(is_settled), "{situation}: {after}");
+}
+
 #[test]
 fn what_the_dry_run_says_is_what_up_does() {
     let stand = Stand::new();
     stand.xtask(&["build", "--yes"]).ok();
-    let plan = |stand: &Stand| stand.xtask(&["up", "--dry-run"]).ok().stdout;
-    let line = |plan: &str, service: &str| {
-        let found = plan.lines().find(|line| line.split_whitespace().any(|word| word == service));
-        found.unwrap_or_else(|| panic!("no {service} in:\n{plan}")).to_owned()
-    };
-    let fresh = plan(&stand);
-    for service in ["postgres", "redis", "backend", "nginx"] {
-        assert!(line(&fresh, service).starts_with("create"), "{fresh}");
-    }
-    assert_eq!(stand.container_ids(), [""; 0]);
-    stand.up().ok();
-
-    // Each situation: what is done to the stack, the service it concerns, and the plan's word.
-    let ids = |stand: &Stand, service: &str| {
-        docker(&["inspect", "--format", "{{.Id}}", &stand.container(service)]).stdout
-    };
-    let situations: [(&str, &[&str], &str); 4] = [
-        ("nginx", &["stop"], "start"),
-        ("redis", &["kill"], "start"),
-        ("backend", &["rm", "--force"], "create"),
-        ("redis", &["pause"], "resume"),
+    expect_plan(&stand, "nothing is there", ["create"; 4]);
+    expect_plan(&stand, "all is well", ["keep"; 4]);
+    // What is done to which containers, and the plan's word for each service.
+    let keep = "keep";
+    let situations: [(&[&str], &[&str], [&str; 4]); 8] = [
+        (&["stop"], &["nginx"], [keep, keep, keep, "start"]),
+        (&["kill"], &["redis"], [keep, "start", keep, keep]),
+        (&["pause"], &["redis"], [keep, "resume", keep, keep]),
+        (&["rm", "--force"], &["backend"], [keep, keep, "create", keep]),
+        (&["stop"], &["postgres", "redis"], ["start", "start", keep, keep]),
+        (&["stop"], &SERVICES, ["start"; 4]),
+        (&["rm", "--force"], &["postgres", "nginx"], ["create", keep, keep, "create"]),
+        (&["rm", "--force"], &SERVICES, ["create"; 4]),
     ];
-    for (service, act, word) in situations {
-        let name = stand.container(service);
-        docker(&[act, &[&name]].concat()).ok();
-        let planned = plan(&stand);
-        assert!(line(&planned, service).starts_with(word), "{word} expected:\n{planned}");
-        let before = ids(&stand, service);
-        stand.up().ok();
-        let kept = ids(&stand, service) == before;
-        assert_eq!(kept, word != "create", "{word} {service}");
-        let after = plan(&stand);
-        assert!(after.lines().all(|line| line.starts_with("keep")), "{after}");
+    for (act, services, words) in situations {
+        let names: Vec<String> = services.iter().map(|service| stand.container(service)).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        docker(&[act, &names[..]].concat()).ok();
+        expect_plan(&stand, &format!("{act:?} {services:?}"), words);
     }
-
-    // A changed value reaches exactly the services that use it.
     stand.set("HTTP_PORT", &crate::stand::free_port().to_string());
-    let planned = plan(&stand);
-    assert!(line(&planned, "nginx").starts_with("recreate"), "{planned}");
-    assert!(line(&planned, "postgres").starts_with("keep"), "{planned}");
-    stand.up().ok();
+    expect_plan(&stand, "another port of nginx", [keep, keep, keep, "recreate"]);
+    stand.set("REDIS_PORT", &crate::stand::free_port().to_string());
+    expect_plan(&stand, "another port of Redis", [keep, "recreate", keep, keep]);
+    stand.set("APP_ENV", "local");
+    expect_plan(&stand, "another environment", [keep, keep, "recreate", keep]);
+    let of_us = |label: &str, value: &str| format!("com.docker.compose.{label}={value}");
+    let (project, service) = (of_us("project", &stand.name), of_us("service", "gone"));
+    let image = stand.status()["services"][1]["image"].as_str().unwrap().to_owned();
+    docker(&["create", "--label", &project, "--label", &service, &image]).ok();
+    expect_plan(&stand, "a container of no service", [keep; 4]);
     assert_eq!(Visitor::new(&stand).get("/api/session").0, 401);
+}
+
+#[test]
+fn an_image_that_is_gone_is_made_again() {
+    let stand = Stand::new();
+    stand.up().ok();
+    stand.xtask(&["down"]).ok();
+    docker(&["image", "rm", "--force", &format!("{}-backend:current", stand.name)]).ok();
+    let plan = stand.xtask(&["up", "--dry-run"]).ok().stdout;
+    assert!(plan.contains("build     backend"), "{plan}");
+    stand.up().ok().says(&["image backend"]);
+    assert_eq!(stand.status()["ready"], true);
 }
 
 #[test]
