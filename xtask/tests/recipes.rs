@@ -30,6 +30,7 @@ case "$*" in
     *"config --hash"*) printf 'db hash-db\nweb hash-web\n' ;;
     ps*) [ ! -f "$state/containers" ] || echo id-1 ;;
     inspect*) cat "$state/containers" ;;
+    "pull web:1") cat "$state/images-after.json" >"$state/images.json" ;;
     "image inspect"*) cat "$state/images.json" ;;
     *"up --no-start"*) event create db; event create web ;;
     "start trial-db-1") event 'health_status: healthy' db ;;
@@ -138,6 +139,28 @@ fn up_from_nothing_makes_and_starts_in_the_order_of_dependencies() {
     assert_eq!(calls, expected);
     let mode = fs::metadata(bench.path(".env")).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o600);
+}
+
+#[test]
+fn a_missing_image_is_pulled_and_nothing_is_built_for_it() {
+    let bench = Bench::new();
+    let both = fs::read_to_string(bench.path("bin/state/images.json")).unwrap();
+    bench.state("images-after.json", &both);
+    bench.state("images.json", r#"[{"Id":"i-db","RepoTags":["db:1"]}]"#);
+    ok(&bench.xtask(&["up"]));
+    let calls = bench.calls();
+    assert_eq!(calls.iter().filter(|call| *call == "pull web:1").count(), 1, "{calls:?}");
+    assert!(!calls.iter().any(|call| call.contains(" build")), "{calls:?}");
+}
+
+#[test]
+fn a_dry_run_does_not_even_close_an_open_environment_file() {
+    let bench = Bench::new();
+    ok(&bench.xtask(&["env", "init"]));
+    let path = bench.path(".env");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    ok(&bench.xtask(&["up", "--dry-run"]));
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
 }
 
 #[test]

@@ -200,7 +200,9 @@ fn stack(ctx: &Ctx, project: &Project) -> Vec<Finding> {
             // The engine is down, and that is a finding already.
             (_, Err(_)) => return Vec::new(),
         };
-    let mut findings: Vec<Finding> = containers.iter().map(container).collect();
+    let (ours, strays): (Vec<&Container>, Vec<&Container>) =
+        containers.iter().partition(|container| wanted.service(&container.service).is_some());
+    let mut findings: Vec<Finding> = ours.into_iter().map(container).collect();
     for service in &wanted.services {
         let runs = containers.iter().any(|c| c.service == service.name && c.is_running());
         if !runs {
@@ -210,8 +212,7 @@ fn stack(ctx: &Ctx, project: &Project) -> Vec<Finding> {
     findings.extend(stray_volumes(ctx, project, &wanted.volumes));
     findings.extend(migrations(ctx, &containers));
     findings.push(backup(ctx, project));
-    let strays = containers.iter().filter(|container| wanted.service(&container.service).is_none());
-    findings.extend(strays.map(|stray| {
+    findings.extend(strays.into_iter().map(|stray| {
         let next = format!("docker rm --force {}", stray.name);
         not_well(Level::Warn, &stray.name, "a container of no service of the Compose files", &next)
     }));

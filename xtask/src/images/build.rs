@@ -63,8 +63,10 @@ pub(crate) fn bring_up_to_date(
     if source == Source::Registry && (!targets.is_empty() || lacks_base) {
         registry::provide(ctx, project)?;
     }
-    if targets.is_empty() && !lacks_base {
-        return Ok(Built { services: Vec::new(), ids: here });
+    if targets.is_empty() {
+        // What was pulled just now has to be asked for; what was here is known.
+        let ids = if lacks_base { ids_of(ctx, wanted)? } else { here };
+        return Ok(Built { services: Vec::new(), ids });
     }
     crate::host::disk::check(ctx.root())?;
     let stale: Vec<&Target> = targets.iter().collect();

@@ -201,6 +201,10 @@ pub(crate) fn keep_private(ctx: &Ctx, path: &Path) -> Result<()> {
     if mode & 0o077 == 0 {
         return Ok(());
     }
+    if ctx.is_dry_run() {
+        ctx.ui.say(format!("  would run: chmod 600 {name}"));
+        return Ok(());
+    }
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))
         .with_context(|| format!("take {name}'s secrets from other users: chmod 600 {name}"))?;
     ctx.ui.warn(format!(
