@@ -27,7 +27,7 @@ pub struct DatabaseConfig {
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// The role that owns the schema.
+    /// The role.
     pub user: String,
     /// Its password.
     pub password: Secret<String>,
@@ -42,6 +42,8 @@ pub struct RedisConfig {
     pub host: String,
     /// TCP port.
     pub port: u16,
+    /// The password of the user [`REDIS_USER`].
+    pub password: Secret<String>,
 }
 
 /// Everything that serving needs.
@@ -51,8 +53,10 @@ pub struct Config {
     pub app_env: AppEnv,
     /// Where to listen.
     pub bind: SocketAddr,
-    /// PostgreSQL.
+    /// PostgreSQL as the application's role, which reads and writes rows.
     pub database: DatabaseConfig,
+    /// PostgreSQL as the owner of the schema, who migrates it.
+    pub owner: DatabaseConfig,
     /// Redis.
     pub redis: RedisConfig,
     /// Keys the hash under which a session is stored.
@@ -80,6 +84,7 @@ impl Config {
         let app_env = app_env(&mut reader);
         let bind = reader.parse("BIND", DEFAULT_BIND, "an address and a port such as 0.0.0.0:3000");
         let database = database(&mut reader);
+        let owner = owner(&mut reader);
         let redis = redis(&mut reader);
         let session_secret = reader.key("SESSION_SECRET");
         let csrf_key = reader.key("CSRF_SECRET_KEY");
@@ -93,6 +98,7 @@ impl Config {
                 app_env: app_env?,
                 bind: bind?,
                 database: database?,
+                owner: owner?,
                 redis: redis?,
                 session_secret: session_secret?,
                 csrf_key: csrf_key?,
@@ -108,9 +114,9 @@ impl Config {
 
 impl DatabaseConfig {
     /// Reads what a migration needs and nothing else, so that it runs without the other secrets.
-    pub fn read(mut reader: Reader<'_>) -> Result<Self, ConfigErrors> {
-        let database = database(&mut reader);
-        reader.finish(|| database)
+    pub fn read_owner(mut reader: Reader<'_>) -> Result<Self, ConfigErrors> {
+        let owner = owner(&mut reader);
+        reader.finish(|| owner)
     }
 
     /// Reads what seeding needs: the database, and the environment in which it is refused.
@@ -137,11 +143,29 @@ fn app_env(reader: &mut Reader<'_>) -> Option<AppEnv> {
     }
 }
 
+/// The role that owns the schema: deploy/postgres/roles.sql makes it.
+const OWNER: &str = "owner";
+/// The user of Redis: deploy/redis/backend.acl says what it may do.
+pub const REDIS_USER: &str = "backend";
+
 fn database(reader: &mut Reader<'_>) -> Option<DatabaseConfig> {
-    let host = reader.required("PG_HOST");
-    let port = reader.parse("PG_PORT", "5432", "a port number");
     let user = reader.required("PG_USER");
     let password = reader.secret("PG_PASSWORD");
+    database_of(reader, user, password)
+}
+
+fn owner(reader: &mut Reader<'_>) -> Option<DatabaseConfig> {
+    let password = reader.secret("PG_OWNER_PASSWORD");
+    database_of(reader, Some(OWNER.to_owned()), password)
+}
+
+fn database_of(
+    reader: &mut Reader<'_>,
+    user: Option<String>,
+    password: Option<Secret<String>>,
+) -> Option<DatabaseConfig> {
+    let host = reader.required("PG_HOST");
+    let port = reader.parse("PG_PORT", "5432", "a port number");
     let dbname = reader.required("PG_DBNAME");
     Some(DatabaseConfig {
         host: host?,
@@ -155,7 +179,8 @@ fn database(reader: &mut Reader<'_>) -> Option<DatabaseConfig> {
 fn redis(reader: &mut Reader<'_>) -> Option<RedisConfig> {
     let host = reader.required("REDIS_HOST");
     let port = reader.parse("REDIS_PORT", "6379", "a port number");
-    Some(RedisConfig { host: host?, port: port? })
+    let password = reader.secret("REDIS_PASSWORD");
+    Some(RedisConfig { host: host?, port: port?, password: password? })
 }
 
 #[cfg(test)]
@@ -170,8 +195,10 @@ mod tests {
             ("PG_HOST", "postgres".to_owned()),
             ("PG_USER", "app".to_owned()),
             ("PG_PASSWORD", "hunter2".to_owned()),
+            ("PG_OWNER_PASSWORD", "hunter3".to_owned()),
             ("PG_DBNAME", "app".to_owned()),
             ("REDIS_HOST", "redis".to_owned()),
+            ("REDIS_PASSWORD", "hunter4".to_owned()),
             ("SESSION_SECRET", "5e".repeat(64)),
             ("CSRF_SECRET_KEY", "c5".repeat(64)),
         ])
@@ -221,14 +248,14 @@ mod tests {
     #[test]
     fn no_secret_is_printed() {
         let printed = format!("{:?}", read(&complete()).unwrap());
-        assert!(!printed.contains("hunter2") && !printed.contains("5e5e"), "{printed}");
+        assert!(!printed.contains("hunter") && !printed.contains("5e5e"), "{printed}");
         assert!(printed.contains("***"));
     }
 
     #[test]
     fn a_secret_may_come_from_a_file_but_not_from_both() {
         let path = std::env::temp_dir().join(format!("backend-config-{}", std::process::id()));
-        std::fs::write(&path, "from-a-file\n").unwrap();
+        std::fs::write(&path, "from-a-file\n# until then\nprevious\n").unwrap();
         let mut variables = complete();
         variables.insert("PG_PASSWORD_FILE", path.display().to_string());
         let message = read(&variables).unwrap_err().to_string();

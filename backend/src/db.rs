@@ -122,9 +122,9 @@ fn refusal(error: &sqlx::Error, config: &DatabaseConfig) -> Option<String> {
     let user = &config.user;
     match code.as_ref() {
         "28P01" => Some(format!(
-            "PostgreSQL refused the password of role `{user}`. PG_PASSWORD is set in the database \
-             when its volume is first made: give PG_PASSWORD that value again, or set the new one \
-             with `ALTER ROLE {user} PASSWORD …`"
+            "PostgreSQL refused the password of role `{user}`. It is set in the database when its \
+             volume is first made: give the variable that value again, or have roles.sql set the \
+             new one"
         )),
         "28000" => Some(format!(
             "PostgreSQL does not let role `{user}` in: {}. Check PG_USER and pg_hba.conf",

@@ -4,13 +4,17 @@
 use std::time::Duration;
 
 use redis::{
-    Client, ConnectionAddr, FromRedisValue, IntoConnectionInfo, RedisError, ScriptInvocation,
+    Client, ConnectionAddr, FromRedisValue, IntoConnectionInfo, RedisConnectionInfo, RedisError,
+    ScriptInvocation,
     aio::{ConnectionManager, ConnectionManagerConfig},
     io::tcp::TcpSettings,
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{config::RedisConfig, error::Error};
+use crate::{
+    config::{REDIS_USER, RedisConfig},
+    error::Error,
+};
 
 /// A request that Redis does not answer in this time is answered with 503.
 const DEADLINE: Duration = Duration::from_millis(1500);
@@ -56,7 +60,11 @@ impl Link {
         // hour before the kernel gives the connection up, and the manager reconnects only then.
         let tcp = TcpSettings::default().set_nodelay(true).set_user_timeout(Duration::from_secs(2));
         let address = ConnectionAddr::Tcp(config.host.clone(), config.port);
-        let client = Client::open(address.into_connection_info()?.set_tcp_settings(tcp))?;
+        let info = address.into_connection_info()?.set_tcp_settings(tcp);
+        let user = RedisConnectionInfo::default()
+            .set_username(REDIS_USER)
+            .set_password(config.password.expose());
+        let client = Client::open(info.set_redis_settings(user))?;
         let options = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(Duration::from_secs(1)))
             .set_response_timeout(Some(RESPONSE))

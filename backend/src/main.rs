@@ -149,7 +149,8 @@ fn seed() -> Result<(), String> {
 }
 
 fn migration_input() -> Result<(DatabaseConfig, Set), String> {
-    let config = DatabaseConfig::read(Reader::from_env()).map_err(|error| error.to_string())?;
+    let config =
+        DatabaseConfig::read_owner(Reader::from_env()).map_err(|error| error.to_string())?;
     let set = Set::embedded().map_err(|error| error.to_string())?;
     Ok((config, set))
 }

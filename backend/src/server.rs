@@ -113,8 +113,8 @@ async fn start(config: &Config, draining: Draining) -> Result<App, String> {
     let report = |line: &str| tracing::info!("{line}");
     let migrations = Set::embedded().map_err(|error| error.to_string())?;
     let database = async {
-        db::wait(&config.database, START_LIMIT, &report).await.map_err(|e| e.to_string())?;
-        migrate::run(&config.database, &migrations, &report).await.map_err(|e| e.to_string())
+        db::wait(&config.owner, START_LIMIT, &report).await.map_err(|e| e.to_string())?;
+        migrate::run(&config.owner, &migrations, &report).await.map_err(|e| e.to_string())
     };
     let redis = Link::connect(&config.redis, START_LIMIT, &report);
     let (summary, redis) = tokio::try_join!(database, redis)?;

@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::ctx::{Ctx, Options};
-use crate::stack::project::LOCAL_ENV;
+use crate::env::Kind;
+use crate::stack::project::{LOCAL_ENV, PRODUCTION_ENV};
 use crate::ui::Volume;
 
 /// Drives the stack: nginx, the backend, PostgreSQL and Redis.
@@ -37,6 +38,9 @@ pub(crate) struct Global {
     /// The environment file: another file is another stack, with its own name and ports
     #[arg(long, global = true, value_name = "FILE", default_value = LOCAL_ENV)]
     env_file: PathBuf,
+    /// Production: the stack of .env.production
+    #[arg(long, global = true)]
+    prod: bool,
     /// Print what would be done, and change nothing
     #[arg(long, global = true)]
     dry_run: bool,
@@ -55,10 +59,15 @@ impl Global {
         }
     }
 
-    /// Absolute. The default lies in the root, any other is seen from where the person stands.
+    /// What a new environment file is written for.
+    pub(crate) fn kind(&self) -> Kind {
+        if self.prod { Kind::Production } else { Kind::Local }
+    }
+
+    /// Absolute. The defaults lie in the root, any other is seen from where the person stands.
     pub(crate) fn env_file(&self, ctx: &Ctx) -> PathBuf {
         if self.env_file == Path::new(LOCAL_ENV) {
-            return ctx.root().join(LOCAL_ENV);
+            return ctx.root().join(if self.prod { PRODUCTION_ENV } else { LOCAL_ENV });
         }
         std::path::absolute(&self.env_file).unwrap_or_else(|_| self.env_file.clone())
     }
@@ -326,8 +335,27 @@ pub(crate) struct EnvArgs {
 pub(crate) enum EnvVerb {
     /// Write the file, or add the lines that it lacks; secrets are generated, values are kept
     Init,
-    /// Check the file against .env.example
+    /// Check the file against .env.example, and the strength of production's secrets
     Check,
+    /// Compare two environment files by name; values are never printed
+    Diff {
+        /// The file to compare with that of --env-file or --prod
+        #[arg(value_name = "FILE", default_value = PRODUCTION_ENV)]
+        other: PathBuf,
+    },
+    /// Give a secret a new value while the stack runs; nobody is signed out, no request fails
+    ///
+    /// The services accept the previous value as well until the grace period is over.
+    Rotate {
+        /// The variable, such as PG_PASSWORD
+        #[arg(value_name = "SECRET")]
+        name: String,
+        /// How long a previous session or CSRF key stays valid: one that was in use when the period
+        /// began has then moved to the new key
+        #[arg(long, value_name = "TIME", default_value = "15m",
+              value_parser = humantime::parse_duration)]
+        grace: Duration,
+    },
 }
 
 #[derive(Args)]

@@ -4,6 +4,8 @@
 //! `# Secret` marks the variable below it as one to generate, and an empty live value of any
 //! other variable says that it may stay empty.
 
+pub(crate) mod strength;
+
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail, ensure};
@@ -20,11 +22,32 @@ pub(crate) struct Variable {
     pub(crate) name: String,
     /// The local value.
     pub(crate) value: String,
+    /// The production value, where it is another one: `# NAME=value` above the live line.
+    pub(crate) production: Option<String>,
     /// Random bytes to generate, where it is a secret.
     pub(crate) secret_bytes: Option<usize>,
 }
 
+/// The two kinds of stack that an environment file is written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Local,
+    Production,
+}
+
 impl Variable {
+    /// The value that a new environment file of this kind begins with; empty for a secret.
+    pub(crate) fn value_for(&self, kind: Kind) -> String {
+        match (kind, &self.production) {
+            (Kind::Production, Some(value)) => value.clone(),
+            // Both stacks can run on one machine, and the product's name stands in one place.
+            (Kind::Production, None) if self.name == "COMPOSE_PROJECT_NAME" => {
+                format!("{}-production", self.value)
+            }
+            _ => self.value.clone(),
+        }
+    }
+
     fn may_be_empty(&self) -> bool {
         self.value.is_empty() && self.secret_bytes.is_none()
     }
@@ -82,23 +105,27 @@ pub(crate) fn describe(file: &str, text: &str) -> Result<Vec<Variable>> {
             None => {
                 let name = line.split('=').next().unwrap_or_default().trim().to_owned();
                 let value = values.get(&name).cloned().unwrap_or_default();
-                variables.push(Variable { secret_bytes: secret_bytes(&paragraph), name, value });
+                let production = production_value(&paragraph, &name);
+                let secret_bytes = secret_bytes(&paragraph);
+                variables.push(Variable { name, value, production, secret_bytes });
             }
         }
     }
     Ok(variables)
 }
 
-/// The text of a new environment file: the example with its secrets filled in.
+/// The text of a new environment file: the example with the values of its kind, and with secrets
+/// of its own.
 ///
 /// # Errors
 /// The operating system's random generator failed.
-pub(crate) fn fill_in(example: &str, variables: &[Variable]) -> Result<String> {
+pub(crate) fn fill_in(example: &str, variables: &[Variable], kind: Kind) -> Result<String> {
     let mut text = example.to_owned();
     for variable in variables {
-        if let Some(bytes) = variable.secret_bytes {
-            text = set(&text, &variable.name, &random_hex(bytes)?);
-        }
+        text = match variable.secret_bytes {
+            Some(bytes) => set(&text, &variable.name, &random_hex(bytes)?),
+            None => set(&text, &variable.name, &variable.value_for(kind)),
+        };
     }
     Ok(text)
 }
@@ -194,6 +221,11 @@ fn parse_value(raw: &str) -> Result<String, &'static str> {
     Ok(value.to_owned())
 }
 
+fn production_value(paragraph: &str, name: &str) -> Option<String> {
+    let assigned = paragraph.lines().filter_map(|line| line.trim().split_once('='));
+    assigned.filter(|(left, _)| *left == name).map(|(_, value)| value.to_owned()).next_back()
+}
+
 fn secret_bytes(paragraph: &str) -> Option<usize> {
     if !paragraph.trim_start().starts_with("Secret") {
         return None;
@@ -264,7 +296,7 @@ SOURCE=
     #[test]
     fn a_filled_in_example_has_no_finding_and_no_two_secrets_alike() {
         let variables = describe(".env.example", EXAMPLE).unwrap();
-        let text = fill_in(EXAMPLE, &variables).unwrap();
+        let text = fill_in(EXAMPLE, &variables, Kind::Local).unwrap();
         let values = parse(".env", &text).unwrap();
         assert_eq!(findings(".env", &values, &variables), Vec::<String>::new());
         assert_eq!(values["KEY"].len(), 128);

@@ -58,7 +58,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Ci => commands::check::ci(&ctx)?,
         Verb::Doctor(args) => return commands::doctor::doctor(&ctx, &env_file, &args),
         Verb::Setup => commands::setup::setup(&ctx)?,
-        Verb::Env(args) => commands::env::env(&ctx, &env_file, &args)?,
+        Verb::Env(args) => commands::env::env(&ctx, &env_file, cli.global.kind(), &args)?,
         Verb::Bench(args) => commands::bench::bench(&ctx, &args)?,
         Verb::Completions(args) => commands::shell::completions(&ctx, &env_file, &args),
     }

@@ -8,6 +8,7 @@ pub(crate) mod project;
 pub(crate) mod readiness;
 pub(crate) mod report;
 pub(crate) mod running;
+pub(crate) mod secrets;
 pub(crate) mod tracker;
 pub(crate) mod trial;
 pub(crate) mod usage;

@@ -56,7 +56,7 @@ impl Bench {
             std::os::unix::fs::symlink(format!("/usr/bin/{program}"), programs.join(program))
                 .unwrap();
         }
-        let example = "COMPOSE_PROJECT_NAME=trial\nAPP_ENV=test\nHTTP_PORT=1\nPG_PORT=2\nREDIS_PORT=3\n\
+        let example = "COMPOSE_PROJECT_NAME=trial\nAPP_ENV=test\nHTTP_PORT=1\nHTTPS_PORT=4\nPG_PORT=2\nREDIS_PORT=3\n\
                        IMAGE_SOURCE=registry\nCOMPOSE_FILE=compose.yaml\n\n# Secret.\nPG_PASSWORD=\n\n\
                        NGINX_IMAGE=web:1\nPOSTGRES_IMAGE=db:1\nREDIS_IMAGE=db:1\nRUST_IMAGE=db:1\n";
         fs::write(bench.path(".env.example"), example).unwrap();

@@ -27,7 +27,11 @@ impl<'a> Reader<'a> {
 
     /// Notes an error.
     pub fn reject(&mut self, error: impl Into<String>) {
-        self.errors.push(error.into());
+        let error = error.into();
+        // A variable that two settings share is read twice.
+        if !self.errors.contains(&error) {
+            self.errors.push(error);
+        }
     }
 
     /// An empty variable counts as missing: Compose passes `X=` for a variable left blank in .env.
@@ -81,9 +85,9 @@ impl<'a> Reader<'a> {
 
     fn secret_file(&mut self, name: &str, path: &str) -> Option<Secret<String>> {
         match std::fs::read_to_string(path) {
-            // Editors and `echo` end a file with a line break that is no part of the secret.
-            Ok(text) if !text.trim_end_matches(['\r', '\n']).is_empty() => {
-                Some(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+            // The current value is the first line; below it may stand previous ones, and comments.
+            Ok(text) if !text.lines().next().unwrap_or_default().is_empty() => {
+                Some(Secret::new(text.lines().next().unwrap_or_default().to_owned()))
             }
             Ok(_) => {
                 self.reject(format!("{name} names {path}, which is empty: write the secret to it"));

@@ -17,7 +17,8 @@ use redis::Commands;
 use serde_json::json;
 
 use crate::support::{
-    Alone, Answer, PASSWORD, Person, redis_config, redis_connection, unique, while_redis_has_room,
+    Alone, Answer, PASSWORD, Person, redis_config, redis_connection, stack, unique,
+    while_redis_has_room,
 };
 
 fn guess(email: &str, password: &str, headers: &[(&str, &str)]) -> Answer {
@@ -64,9 +65,13 @@ fn a_forged_address_is_not_counted() {
     let _alone = Alone::in_redis();
     let url = redis_config();
     let mut monitor = TcpStream::connect((url.host.as_str(), url.port)).unwrap();
-    monitor.write_all(b"MONITOR\r\n").unwrap();
+    let url = stack("STACK_REDIS_URL");
+    let admin = url.trim_start_matches("redis://").split('@').next().unwrap().replace(':', " ");
+    monitor.write_all(format!("AUTH {admin}\r\nMONITOR\r\n").as_bytes()).unwrap();
     let mut lines = BufReader::new(monitor).lines();
-    assert_eq!(lines.next().unwrap().unwrap(), "+OK");
+    for _ in 0..2 {
+        assert_eq!(lines.next().unwrap().unwrap(), "+OK");
+    }
 
     guess("nobody", "x", &[]).problem(401);
     let headers = ["x-forwarded-for", "forwarded", "x-real-ip", "x-client-ip", "client-ip", "via"];

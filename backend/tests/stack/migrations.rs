@@ -9,7 +9,7 @@ use backend::{
 };
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use crate::support::{database_config, unique};
+use crate::support::{admin_config, unique};
 
 type File = (&'static str, &'static str);
 
@@ -22,7 +22,7 @@ struct Database(DatabaseConfig);
 
 impl Database {
     async fn new() -> Self {
-        let server = database_config();
+        let server = admin_config();
         let dbname = unique("migrations");
         execute(&server, &format!("CREATE DATABASE {dbname}")).await;
         Self(DatabaseConfig { dbname, ..server })
@@ -55,7 +55,7 @@ impl Database {
 
     async fn drop(self) {
         let name = &self.0.dbname;
-        execute(&database_config(), &format!("DROP DATABASE {name} WITH (FORCE)")).await;
+        execute(&admin_config(), &format!("DROP DATABASE {name} WITH (FORCE)")).await;
     }
 }
 
@@ -220,7 +220,7 @@ async fn status_writes_nothing() {
 #[tokio::test]
 async fn a_wrong_password_is_told_at_once() {
     let config =
-        DatabaseConfig { password: Secret::new("certainly wrong".to_owned()), ..database_config() };
+        DatabaseConfig { password: Secret::new("certainly wrong".to_owned()), ..admin_config() };
     let start = std::time::Instant::now();
     let limit = std::time::Duration::from_secs(60);
     let error = db::wait(&config, limit, &|_| {}).await.unwrap_err().to_string();

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{database_config, redis_config};
+use crate::support::{database_config, redis_config, stack};
 
 pub(crate) struct OwnBackend {
     child: Child,
@@ -27,6 +27,7 @@ impl OwnBackend {
         let (database, redis) = (database_config(), redis_config());
         let [session, csrf] = [random_hex(64), random_hex(64)];
         let password = database.password.expose().clone();
+        let owner = stack("STACK_PG_OWNER_PASSWORD");
         let mut child = Command::new(env!("CARGO_BIN_EXE_backend"))
             .arg("serve")
             .env_clear()
@@ -34,7 +35,9 @@ impl OwnBackend {
             .envs([("PG_HOST", &database.host), ("PG_USER", &database.user)])
             .envs([("PG_PASSWORD", &password), ("PG_DBNAME", &database.dbname)])
             .envs([("SESSION_SECRET", &session), ("CSRF_SECRET_KEY", &csrf)])
+            .env("PG_OWNER_PASSWORD", &owner)
             .env("PG_PORT", database.port.to_string())
+            .env("REDIS_PASSWORD", redis.password.expose())
             .env("REDIS_HOST", &redis.host)
             .env("REDIS_PORT", redis.port.to_string())
             .stdout(Stdio::piped())
@@ -55,7 +58,7 @@ impl OwnBackend {
         });
         let address = receiver.recv_timeout(Duration::from_secs(20));
         let address = address.unwrap_or_else(|_| panic!("{}", log.lock().unwrap()));
-        let secrets = vec![session, csrf, password];
+        let secrets = vec![session, csrf, password, owner, redis.password.expose().clone()];
         Self { child, address, secrets, log, reader: Some(reader) }
     }
 

@@ -211,14 +211,27 @@ pub(crate) fn redis_connection() -> redis::Connection {
 
 pub(crate) fn redis_config() -> RedisConfig {
     let url = stack("STACK_REDIS_URL");
-    let address = url.trim_start_matches("redis://").trim_end_matches('/');
+    let address = url.rsplit_once('@').unwrap().1.trim_end_matches('/');
     let (host, port) = address.split_once(':').unwrap();
-    RedisConfig { host: host.to_owned(), port: port.parse().unwrap() }
+    RedisConfig {
+        host: host.to_owned(),
+        port: port.parse().unwrap(),
+        password: Secret::new(stack("STACK_REDIS_PASSWORD")),
+    }
+}
+
+/// The stack's database as the application's role.
+pub(crate) fn database_config() -> DatabaseConfig {
+    config_of(&stack("STACK_PG_URL"))
+}
+
+/// The same server as a role that may create databases.
+pub(crate) fn admin_config() -> DatabaseConfig {
+    config_of(&stack("STACK_PG_ADMIN_URL"))
 }
 
 /// From `postgres://user:password@host:port/database`.
-pub(crate) fn database_config() -> DatabaseConfig {
-    let url = stack("STACK_PG_URL");
+fn config_of(url: &str) -> DatabaseConfig {
     let rest = url.split_once("://").unwrap().1;
     let (credentials, place) = rest.rsplit_once('@').unwrap();
     let (user, password) = credentials.split_once(':').unwrap();

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use crate::cli::{BenchArgs, BenchVerb};
 use crate::commands::setup;
 use crate::ctx::{Ctx, Invocation};
+use crate::env::Kind;
 use crate::stack::project::Project;
 use crate::stack::trial::Trial;
 use crate::ui;
@@ -39,7 +40,7 @@ struct Contest<'a> {
 
 fn bench_up(ctx: &Ctx, runs: u32) -> Result<()> {
     setup::ensure(ctx)?;
-    let trial = Trial::prepare(ctx, "bench")?;
+    let trial = Trial::prepare(ctx, "bench", Kind::Local)?;
     let measured = measure_all(ctx, &trial, runs);
     trial.remove(&ctx.shielded())?;
     let table = measured?;

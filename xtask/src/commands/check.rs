@@ -10,6 +10,7 @@ use xshell::cmd;
 use crate::cli::TestArgs;
 use crate::commands::setup;
 use crate::ctx::{Ctx, Interrupted, Invocation};
+use crate::env::{Kind, random_hex};
 use crate::host::packages;
 use crate::stack::project;
 use crate::stack::trial::Trial;
@@ -160,7 +161,7 @@ fn find_scripts(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
 fn compose_files(ctx: &Ctx) -> Result<()> {
     let combinations: [&[&str]; 2] =
         [&["compose.yaml"], &["compose.yaml", "deploy/distro/compose.yaml"]];
-    let trial = Trial::prepare(ctx, "config")?;
+    let trial = Trial::prepare(ctx, "config", Kind::Local)?;
     let rendered = render_all(ctx, &trial, &combinations);
     trial.remove(&ctx.shielded())?;
     rendered
@@ -179,7 +180,7 @@ fn render_all(ctx: &Ctx, trial: &Trial, combinations: &[&[&str]]) -> Result<()> 
 
 /// The tests that need Docker, on a stack with a name, ports and volumes of its own.
 fn on_a_stack_of_their_own(ctx: &Ctx, checks: &mut Checks, keep: bool) -> Result<()> {
-    let trial = Trial::prepare(ctx, "test")?;
+    let trial = Trial::prepare(ctx, "test", Kind::Local)?;
     trial.sweep(ctx)?;
     let tested = tests_on(ctx, checks, &trial);
     if keep {
@@ -213,12 +214,30 @@ fn backend_tests(ctx: &Ctx, trial: &Trial) -> Result<()> {
     let tests = cmd!(shell, "cargo test --locked --package backend --features stack --test stack");
     let value = |name: &str| project.value(name).to_owned();
     let (user, password, database) = (value("PG_USER"), value("PG_PASSWORD"), value("PG_DBNAME"));
-    let (pg, redis) = (value("PG_PORT"), value("REDIS_PORT"));
+    let place = format!("127.0.0.1:{}/{database}", value("PG_PORT"));
+    let redis =
+        format!("admin:{}@127.0.0.1:{}", value("REDIS_ADMIN_PASSWORD"), value("REDIS_PORT"));
     let tests = Invocation::from(tests)
         .env("STACK_URL", project.address())
-        .env("STACK_PG_URL", format!("postgres://{user}:{password}@127.0.0.1:{pg}/{database}"))
-        .env("STACK_REDIS_URL", format!("redis://127.0.0.1:{redis}"));
+        .env("STACK_PG_URL", format!("postgres://{user}:{password}@{place}"))
+        .env("STACK_PG_OWNER_PASSWORD", value("PG_OWNER_PASSWORD"))
+        .env("STACK_PG_ADMIN_URL", format!("postgres://tests:{}@{place}", test_role(ctx, trial)?))
+        .env("STACK_REDIS_URL", format!("redis://{redis}"))
+        .env("STACK_REDIS_PASSWORD", value("REDIS_PASSWORD"));
     ctx.run_loud(tests.limit(LIMIT))
+}
+
+/// Makes the role `tests` in a trial stack and returns its password: tests have databases of their
+/// own, and no role of the stack itself may create one.
+fn test_role(ctx: &Ctx, trial: &Trial) -> Result<String> {
+    let password = random_hex(32)?;
+    let statement = format!(
+        "DROP ROLE IF EXISTS tests; \
+         CREATE ROLE tests LOGIN CREATEDB IN ROLE owner, app PASSWORD '{password}';\n"
+    );
+    let words = ["exec", "postgres", "--", "psql", "-v", "ON_ERROR_STOP=1", "-U", "postgres"];
+    ctx.run(trial.xtask(ctx, &words)?.stdin(statement)).context("make a role for the tests")?;
+    Ok(password)
 }
 
 fn driver_tests(ctx: &Ctx, trial: &Trial) -> Result<()> {

@@ -211,7 +211,7 @@ fn stack(ctx: &Ctx, project: &Project) -> Vec<Finding> {
     }
     findings.extend(stray_volumes(ctx, project, &wanted.volumes));
     findings.extend(migrations(ctx, &containers));
-    findings.push(backup(ctx, project));
+    findings.push(backup(ctx));
     findings.extend(strays.into_iter().map(|stray| {
         let next = format!("docker rm --force {}", stray.name);
         not_well(Level::Warn, &stray.name, "a container of no service of the Compose files", &next)
@@ -245,16 +245,13 @@ fn migrations(ctx: &Ctx, containers: &[Container]) -> Option<Finding> {
     })
 }
 
-fn backup(ctx: &Ctx, project: &Project) -> Finding {
+fn backup(ctx: &Ctx) -> Finding {
     match status::last_backup(ctx) {
         Some(name) => pass("backup", format!("the last one is {name}")),
         None => {
-            let user = project.value("PG_USER");
-            let next = format!(
-                "before there is data that matters: \
-                 cargo xtask exec postgres -- pg_dumpall --username {user} >dump.sql"
-            );
-            not_well(Level::Warn, "backup", "there is none below backups/", &next)
+            let next = "before there is data that matters: \
+                        cargo xtask exec postgres -- pg_dumpall --username postgres >dump.sql";
+            not_well(Level::Warn, "backup", "there is none below backups/", next)
         }
     }
 }

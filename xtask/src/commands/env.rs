@@ -1,5 +1,8 @@
 //! `env`: the environment file, written from .env.example and checked against it.
 
+mod rotate;
+
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -7,31 +10,45 @@ use anyhow::{Context, Result, bail};
 
 use crate::cli::{EnvArgs, EnvVerb};
 use crate::ctx::Ctx;
-use crate::env as dotenv;
-use crate::stack::project::{self, Project, shown};
+use crate::env::{self as dotenv, Kind};
+use crate::stack::project::{self, PRODUCTION_ENV, Project, shown};
+use crate::stack::secrets;
 
-/// Carries out `env init` or `env check`.
+/// Carries out `env init`, `check`, `diff` or `rotate`.
 ///
 /// # Errors
 /// The file cannot be read or written, or has findings.
-pub(crate) fn env(ctx: &Ctx, env_file: &Path, args: &EnvArgs) -> Result<()> {
-    match args.verb {
-        EnvVerb::Init if env_file.exists() => complete(ctx, env_file),
-        EnvVerb::Init => ensure(ctx, env_file),
+pub(crate) fn env(ctx: &Ctx, env_file: &Path, kind: Kind, args: &EnvArgs) -> Result<()> {
+    match &args.verb {
+        EnvVerb::Init if env_file.exists() => complete(ctx, env_file, kind),
+        EnvVerb::Init => write(ctx, env_file, kind),
         EnvVerb::Check => check(ctx, env_file),
+        EnvVerb::Diff { other } => diff(ctx, env_file, other),
+        EnvVerb::Rotate { name, grace } => rotate::rotate(ctx, env_file, name, *grace),
     }
 }
 
-/// Writes the environment file, if there is none.
+/// Writes a laptop's environment file, if there is none. Production's is written by the person's
+/// own word only: a server without one is not set up, or its secrets were lost.
 ///
 /// # Errors
-/// The folder or the disk does not take it.
+/// The folder or the disk does not take it; or it is production's.
 pub(crate) fn ensure(ctx: &Ctx, env_file: &Path) -> Result<()> {
     if env_file.exists() {
         return Ok(());
     }
+    if env_file == ctx.root().join(PRODUCTION_ENV) {
+        bail!(
+            "there is no {PRODUCTION_ENV}; on a new server `cargo xtask env init --prod` writes it, \
+             with new secrets. Where data exists already, put the file back that belongs to it"
+        );
+    }
+    write(ctx, env_file, Kind::Local)
+}
+
+fn write(ctx: &Ctx, env_file: &Path, kind: Kind) -> Result<()> {
     let example = project::example(ctx)?;
-    let text = dotenv::fill_in(&example, &project::variables(ctx)?)?;
+    let text = dotenv::fill_in(&example, &project::variables(ctx)?, kind)?;
     project::write_private(ctx, env_file, &text)?;
     let name = shown(ctx, env_file);
     if ctx.is_dry_run() {
@@ -44,7 +61,7 @@ pub(crate) fn ensure(ctx: &Ctx, env_file: &Path) -> Result<()> {
 }
 
 /// Adds what is missing, and leaves what is there.
-fn complete(ctx: &Ctx, env_file: &Path) -> Result<()> {
+fn complete(ctx: &Ctx, env_file: &Path, kind: Kind) -> Result<()> {
     let name = shown(ctx, env_file);
     let mut text = fs::read_to_string(env_file).with_context(|| format!("read {name}"))?;
     let values = dotenv::parse(&name, &text)?;
@@ -54,7 +71,7 @@ fn complete(ctx: &Ctx, env_file: &Path) -> Result<()> {
         let value = match (variable.secret_bytes, current) {
             (Some(bytes), None) => dotenv::random_hex(bytes)?,
             (Some(bytes), Some(current)) if current.is_empty() => dotenv::random_hex(bytes)?,
-            (None, None) => variable.value.clone(),
+            (None, None) => variable.value_for(kind),
             _ => continue,
         };
         text = dotenv::set(&text, &variable.name, &value);
@@ -69,9 +86,49 @@ fn complete(ctx: &Ctx, env_file: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Compares two files name by name. Of values it says whether they differ, and nothing else: most
+/// that differ are secrets.
+fn diff(ctx: &Ctx, env_file: &Path, other: &Path) -> Result<()> {
+    let read = |path: &Path| -> Result<dotenv::Values> {
+        let name = shown(ctx, path);
+        let text = fs::read_to_string(path).with_context(|| format!("read {name}"))?;
+        dotenv::parse(&name, &text)
+    };
+    let other = if other.is_absolute() { other.to_owned() } else { ctx.root().join(other) };
+    let (left, right) = (read(env_file)?, read(&other)?);
+    let secrets = project::variables(ctx)?;
+    let is_secret = |name: &str| secrets.iter().any(|v| v.name == name && v.secret_bytes.is_some());
+    let names: BTreeSet<&String> = left.keys().chain(right.keys()).collect();
+    let rows: Vec<Vec<String>> = names
+        .into_iter()
+        .map(|name| vec![name.clone(), compare(&left, &right, name, is_secret(name)).to_owned()])
+        .collect();
+    println!("{}", crate::ui::table(&["VARIABLE", "VALUES"], &rows));
+    ctx.ui.say(format!("{} against {}", shown(ctx, env_file), shown(ctx, &other)));
+    Ok(())
+}
+
+fn compare(
+    left: &dotenv::Values,
+    right: &dotenv::Values,
+    name: &str,
+    is_secret: bool,
+) -> &'static str {
+    match (left.get(name), right.get(name)) {
+        (Some(_), None) => "only in the first",
+        (None, _) => "only in the second",
+        (Some(left), Some(right)) if left != right => "differ",
+        (Some(value), _) if is_secret && !value.is_empty() => {
+            "the same secret in both: give each its own"
+        }
+        _ => "the same",
+    }
+}
+
 fn check(ctx: &Ctx, env_file: &Path) -> Result<()> {
-    project::keep_private(ctx, env_file)?;
-    let project = Project::load(ctx, env_file)?;
+    let mut project = Project::load(ctx, env_file)?;
+    project::keep_private(ctx, &project)?;
+    secrets::check(ctx, &mut project)?;
     ctx.ui.say(format!("{} is in order (project `{}`)", shown(ctx, env_file), project.name));
     Ok(())
 }

@@ -16,25 +16,25 @@ use crate::ctx::{Ctx, Invocation};
 /// own completions have the word `cargo`.
 const SHELL_NAME: &str = "xtask";
 
-/// Opens psql in PostgreSQL's container.
+/// Opens psql in PostgreSQL's container, as the owner of the schema: over the socket, so without a
+/// password. `-- -U postgres` makes it the superuser.
 ///
 /// # Errors
 /// PostgreSQL does not run.
 pub(crate) fn psql(ctx: &Ctx, env_file: &Path, args: &PassArgs) -> Result<ExitCode> {
     let (project, container) = running_container(ctx, env_file, "postgres")?;
-    let (user, database) = (project.value("PG_USER"), project.value("PG_DBNAME"));
-    let words = ["psql", "--username", user, "--dbname", database];
+    let words = ["psql", "--username", "owner", "--dbname", project.value("PG_DBNAME")];
     let command = inside(&container.id).args(words).args(&args.args);
     Ok(passed_on(ctx.hand_over(command)?))
 }
 
-/// Opens redis-cli in Redis' container.
+/// Opens redis-cli in Redis' container, as the user who may do everything.
 ///
 /// # Errors
 /// Redis does not run.
 pub(crate) fn redis_cli(ctx: &Ctx, env_file: &Path, args: &PassArgs) -> Result<ExitCode> {
     let (_, container) = running_container(ctx, env_file, "redis")?;
-    let command = inside(&container.id).arg("redis-cli").args(&args.args);
+    let command = inside(&container.id).arg("admin-cli").args(&args.args);
     Ok(passed_on(ctx.hand_over(command)?))
 }
 

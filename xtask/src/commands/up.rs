@@ -17,7 +17,7 @@ use crate::stack::readiness::{self, Make, Outcome};
 use crate::stack::running::{self, Container};
 use crate::stack::tracker::Tracker;
 use crate::stack::wanted::{self, Wanted};
-use crate::stack::{lock, ports, report};
+use crate::stack::{lock, ports, report, secrets};
 use crate::ui;
 
 /// Making containers is quick; removing old ones waits for their graceful stop.
@@ -32,9 +32,10 @@ pub(crate) fn up(ctx: &Ctx, env_file: &Path, args: &UpArgs) -> Result<()> {
     setup::ensure(ctx)?;
     env::ensure(ctx, env_file)?;
     let mut project = Project::load(ctx, env_file)?;
-    project::keep_private(ctx, env_file)?;
+    project::keep_private(ctx, &project)?;
     let _lock = lock::acquire(ctx, &project, "up")?;
     let source = images::settle_source(ctx, &mut project)?;
+    secrets::provide(ctx, &mut project)?;
     let wanted = wanted::wanted(ctx, &project)?;
     let containers = running::containers(ctx, &project)?;
     // Before a build that may take minutes.

@@ -13,7 +13,12 @@ use crate::images::Source;
 
 /// The environment file of a laptop, in the project's root.
 pub(crate) const LOCAL_ENV: &str = ".env";
+/// The environment file of production, in the project's root.
+pub(crate) const PRODUCTION_ENV: &str = ".env.production";
 const EXAMPLE: &str = ".env.example";
+
+/// The variables that name a port of this host.
+pub(crate) const PORTS: [&str; 4] = ["HTTP_PORT", "HTTPS_PORT", "PG_PORT", "REDIS_PORT"];
 
 /// One stack: two of them differ by their environment files and share nothing else.
 #[derive(Clone, Debug)]
@@ -46,7 +51,13 @@ impl Project {
                 values.insert(variable.name.clone(), value);
             }
         }
-        let findings = env::findings(&shown, &values, &variables);
+        // Where a command gives the secrets, it is asked when they are needed: not for a status.
+        let comes_later = |variable: &&Variable| {
+            variable.secret_bytes.is_some()
+                && values.get("SECRETS_COMMAND").is_some_and(|command| !command.is_empty())
+        };
+        let now: Vec<Variable> = variables.iter().filter(|v| !comes_later(v)).cloned().collect();
+        let findings = env::findings(&shown, &values, &now);
         ensure!(
             findings.is_empty(),
             "the environment is not complete:\n  {}\n`cargo xtask env init` adds missing lines \
@@ -73,7 +84,7 @@ impl Project {
                 "COMPOSE_FILE names {file:?}, and there is no such file in the project's root"
             );
         }
-        for port in ["HTTP_PORT", "PG_PORT", "REDIS_PORT"] {
+        for port in PORTS {
             let text = value(port);
             ensure!(
                 text.parse::<u16>().is_ok_and(|number| number > 0),
@@ -125,9 +136,13 @@ impl Project {
         ctx.state_dir().join(&self.name)
     }
 
-    /// The address to open in a browser.
+    /// The address to open in a browser on this machine.
     pub(crate) fn address(&self) -> String {
-        format!("http://127.0.0.1:{}", self.value("HTTP_PORT"))
+        if self.value("NGINX_SCHEME") == "https" {
+            format!("https://localhost:{}", self.value("HTTPS_PORT"))
+        } else {
+            format!("http://127.0.0.1:{}", self.value("HTTP_PORT"))
+        }
     }
 
     /// Whether this is a production stack, which refuses what is for laptops only.
@@ -191,16 +206,25 @@ pub(crate) fn write_private(ctx: &Ctx, path: &Path, text: &str) -> Result<()> {
     write().with_context(|| format!("write {name}"))
 }
 
-/// Makes an environment file private, if it is not, and says so.
+/// Makes an environment file private, if it is not, and says so. In production that is refused:
+/// whoever could read the secrets may have them.
 ///
 /// # Errors
-/// The mode cannot be read or changed.
-pub(crate) fn keep_private(ctx: &Ctx, path: &Path) -> Result<()> {
+/// The mode cannot be read or changed; or production's secrets were readable by others.
+pub(crate) fn keep_private(ctx: &Ctx, project: &Project) -> Result<()> {
+    let path = &project.env_file;
     let name = shown(ctx, path);
     let mode = fs::metadata(path).with_context(|| format!("look at {name}"))?.permissions().mode();
     if mode & 0o077 == 0 {
         return Ok(());
     }
+    ensure!(
+        !project.is_production(),
+        "{name} can be read by other users of this host (mode {:o}), and so can production's \
+         secrets. `chmod 600 {name}`; if anybody else has an account here, rotate each secret with \
+         `cargo xtask --prod env rotate SECRET`",
+        mode & 0o777
+    );
     if ctx.is_dry_run() {
         ctx.ui.say(format!("  would run: chmod 600 {name}"));
         return Ok(());

@@ -115,8 +115,9 @@ fn hint(evidence: &Evidence) -> Option<&'static str> {
     let known: [(&[&str], &str); 9] = [
         (
             &["password authentication failed", "refused the password", "28p01"],
-            "the volume `pgdata` was made with another PG_PASSWORD. Put the old one back into the \
-             environment file; or, with the new one: cargo xtask psql -- -c '\\password'",
+            "the volume `pgdata` was made with another password. Put the old one back into the \
+             environment file; or have the database take the new one: \
+             cargo xtask psql -- -U postgres -f /docker-entrypoint-initdb.d/10-roles.sql",
         ),
         (
             &["exec format error"],
@@ -180,9 +181,9 @@ mod tests {
         assert_eq!(
             text,
             "  backend: it ended 3 times, the last time with exit code 1\n    \
-             hint: the volume `pgdata` was made with another PG_PASSWORD. Put the old one back \
-             into the environment file; or, with the new one: cargo xtask psql -- -c \
-             '\\password'\n    \
+             hint: the volume `pgdata` was made with another password. Put the old one back \
+             into the environment file; or have the database take the new one: cargo xtask psql \
+             -- -U postgres -f /docker-entrypoint-initdb.d/10-roles.sql\n    \
              last health probe: exit code 1: connection refused\n    \
              last lines of its log:\n      \
              password authentication failed for user \"app\"\n  \

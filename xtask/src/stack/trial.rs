@@ -9,9 +9,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::ctx::{Ctx, Invocation};
-use crate::env;
+use crate::env::{self, Kind};
 use crate::stack::ports;
-use crate::stack::project::{self, LOCAL_ENV, Project};
+use crate::stack::project::{self, LOCAL_ENV, PORTS, Project};
+use crate::stack::secrets;
 
 const UP_LIMIT: Duration = Duration::from_secs(40 * 60);
 const LIMIT: Duration = Duration::from_secs(5 * 60);
@@ -30,19 +31,23 @@ impl Trial {
     ///
     /// # Errors
     /// No port is free, or the file cannot be written.
-    pub(crate) fn prepare(ctx: &Ctx, purpose: &str) -> Result<Trial> {
+    pub(crate) fn prepare(ctx: &Ctx, purpose: &str, kind: Kind) -> Result<Trial> {
         let example = project::example(ctx)?;
         let variables = project::variables(ctx)?;
         let product = variables.iter().find(|v| v.name == "COMPOSE_PROJECT_NAME");
         let product = product.map(|v| v.value.clone()).context("find the product's name")?;
         let prefix = format!("{product}{MARK}");
         let name = format!("{prefix}{}-{purpose}", std::process::id());
-        let mut text = env::fill_in(&example, &variables)?;
-        for port in ["HTTP_PORT", "PG_PORT", "REDIS_PORT"] {
+        let mut text = env::fill_in(&example, &variables, kind)?;
+        for port in PORTS {
             text = env::set(&text, port, &ports::any_free()?.to_string());
         }
         text = env::set(&text, "COMPOSE_PROJECT_NAME", &name);
-        text = env::set(&text, "APP_ENV", "test");
+        // On this machine only, also what production would publish to the world.
+        text = env::set(&text, "HTTP_ADDRESS", "127.0.0.1");
+        if kind == Kind::Local {
+            text = env::set(&text, "APP_ENV", "test");
+        }
         for (key, value) in image_settings(ctx)? {
             text = env::set(&text, &key, &value);
         }
@@ -107,6 +112,7 @@ impl Trial {
             remove_project(ctx, name)?;
         }
         remove_images(ctx, &self.name)?;
+        secrets::remove(ctx, &self.name)?;
         let folder = ctx.state_dir().join(&self.name);
         if folder.exists() {
             fs::remove_dir_all(&folder).with_context(|| format!("delete {}", folder.display()))?;
@@ -127,6 +133,7 @@ impl Trial {
             if !Path::new("/proc").join(pid).exists() {
                 ctx.ui.say(format!("removing what a killed run left behind: {name}"));
                 remove_project(ctx, &name)?;
+                secrets::remove(ctx, &name)?;
             }
         }
         Ok(())

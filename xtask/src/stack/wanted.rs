@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::ctx::Ctx;
 use crate::stack::ports::Published;
-use crate::stack::project::Project;
+use crate::stack::project::{PORTS, Project};
 
 /// A service as the Compose files describe it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -188,8 +188,7 @@ fn published(project: &Project, service: &str, ports: &Value) -> Vec<Published> 
 }
 
 fn variable_of_port(project: &Project, port: u16) -> &'static str {
-    let names = ["HTTP_PORT", "PG_PORT", "REDIS_PORT"];
-    let found = names.into_iter().find(|name| project.value(name) == port.to_string());
+    let found = PORTS.into_iter().find(|name| project.value(name) == port.to_string());
     found.unwrap_or("the port in the Compose file")
 }
 

@@ -34,7 +34,7 @@ fn a_wrong_password_on_an_existing_volume_is_recognised() {
         1,
         &[
             "backend:",
-            "hint: the volume `pgdata` was made with another PG_PASSWORD",
+            "hint: the volume `pgdata` was made with another password",
             "nginx: not started yet; it waits for backend",
         ],
     );

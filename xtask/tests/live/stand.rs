@@ -70,7 +70,7 @@ impl Stand {
         stand.xtask(&["env", "init"]).ok();
         stand.set("COMPOSE_PROJECT_NAME", &name);
         stand.set("APP_ENV", "test");
-        for port in ["HTTP_PORT", "PG_PORT", "REDIS_PORT"] {
+        for port in ["HTTP_PORT", "HTTPS_PORT", "PG_PORT", "REDIS_PORT"] {
             stand.set(port, &free_port().to_string());
         }
         if let Ok(source) = std::env::var("LIVE_IMAGE_SOURCE") {
@@ -189,6 +189,7 @@ impl Stand {
 
 impl Drop for Stand {
     fn drop(&mut self) {
+        let _ = fs::remove_dir_all(root().join(".secrets").join(&self.name));
         let filter = format!("label=com.docker.compose.project={}", self.name);
         for (list, remove) in [
             ("ps --all --quiet", "rm --force --volumes"),

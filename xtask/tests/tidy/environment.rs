@@ -7,9 +7,10 @@ use crate::repo::{self, File, expect_none, expect_used};
 const EXAMPLE: &str = ".env.example";
 
 /// In .env.example though no Compose file reads them.
-const READ_BY_OTHERS: [(&str, &str); 3] = [
+const READ_BY_OTHERS: [(&str, &str); 4] = [
     ("IMAGE_SOURCE", "`cargo xtask up` reads it, and writes its choice there"),
     ("COMPOSE_FILE", "Compose itself reads it, and so does xtask"),
+    ("SECRETS_COMMAND", "xtask runs it for the secrets that the file does not have"),
     ("DISTRO_MIRROR", "xtask reads it when it builds the base image"),
 ];
 
@@ -58,6 +59,26 @@ fn is_name(c: char) -> bool {
     c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'
 }
 
+/// The secrets of compose.yaml, by the variable whose value is in their file.
+fn compose_secrets() -> BTreeSet<String> {
+    let compose = repo::file("compose.yaml");
+    let secrets = compose.text.split("\nsecrets:\n").nth(1).unwrap_or_default();
+    let names = secrets.lines().filter_map(|line| line.trim().split_once(": {file:"));
+    names.map(|(name, _)| name.to_uppercase()).collect()
+}
+
+#[test]
+fn every_secret_reaches_the_containers_as_a_file() {
+    let text = repo::file(EXAMPLE).text;
+    let paragraphs = text.split("\n\n").filter(|paragraph| paragraph.starts_with("# Secret"));
+    let names = paragraphs.filter_map(|paragraph| paragraph.trim().lines().next_back());
+    let names: BTreeSet<String> =
+        names.filter_map(|line| line.split_once('=')).map(|(name, _)| name.to_owned()).collect();
+    assert!(names.len() > 3, "only {} secrets were found: mend the search", names.len());
+    let differ: Vec<_> = names.symmetric_difference(&compose_secrets()).cloned().collect();
+    expect_none(&differ, "one paragraph `# Secret` in .env.example, and one file in `secrets:`");
+}
+
 #[test]
 fn what_compose_files_read_is_documented() {
     let example = example();
@@ -70,7 +91,8 @@ fn what_compose_files_read_is_documented() {
 
 #[test]
 fn what_is_documented_is_read() {
-    let read: BTreeSet<String> = compose_variables().into_iter().map(|v| v.name).collect();
+    let mut read: BTreeSet<String> = compose_variables().into_iter().map(|v| v.name).collect();
+    read.extend(compose_secrets());
     let is_excused = |name: &str| READ_BY_OTHERS.iter().any(|(known, _)| *known == name);
     let names = example().into_keys();
     let idle: Vec<_> = names.filter(|name| !read.contains(name) && !is_excused(name)).collect();
@@ -142,8 +164,9 @@ fn what_the_backend_cannot_do_without_reaches_its_container() {
     let must =
         must.filter(|(_, method, _)| matches!(method.as_str(), "required" | "secret" | "key"));
     let is_passed = |name: &str| {
-        let start = format!("{name}: ");
-        compose.text.lines().any(|line| line.trim_start().starts_with(&start))
+        let starts = [format!("{name}: "), format!("{name}_FILE: /run/secrets/")];
+        let mut lines = compose.text.lines().map(str::trim_start);
+        lines.any(|line| starts.iter().any(|start| line.starts_with(start)))
     };
     let lost = must.filter(|(_, _, name)| !is_passed(name));
     let lost: Vec<_> = lost.map(|(place, _, name)| format!("{place}: {name}")).collect();

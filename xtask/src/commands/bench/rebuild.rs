@@ -13,6 +13,7 @@ use xshell::cmd;
 use super::{median, time};
 use crate::commands::setup;
 use crate::ctx::{Ctx, Invocation};
+use crate::env::Kind;
 use crate::images::backend;
 use crate::stack::trial::Trial;
 use crate::ui;
@@ -27,7 +28,7 @@ const CHANGED: &str = "backend/src/lib.rs";
 /// A measured command fails.
 pub(crate) fn bench_rebuild(ctx: &Ctx, runs: u32) -> Result<()> {
     setup::ensure(ctx)?;
-    let trial = Trial::prepare(ctx, "rebuild")?;
+    let trial = Trial::prepare(ctx, "rebuild", Kind::Local)?;
     let measured = measure(ctx, &trial, runs);
     trial.remove(&ctx.shielded())?;
     println!("{}", measured?);

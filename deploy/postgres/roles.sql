@@ -1,0 +1,52 @@
+-- The roles of the database. The image runs this once, on a new volume, as the superuser over the
+-- socket; it can be run again at any time and then mends what is missing:
+--     cargo xtask psql -- -f /docker-entrypoint-initdb.d/10-roles.sql
+--
+--   postgres   superuser; only over the socket inside the container, without a password
+--   owner      owns the database and its schema; applies the migrations
+--   app        the backend (the name is PG_USER); reads and writes rows, changes no table
+--   backup     reads everything; only over the socket
+\set ON_ERROR_STOP on
+\getenv app PG_USER
+\getenv db POSTGRES_DB
+-- The first line of a secret's file is its current value. Taken from the file by psql itself, so that
+-- it stands in no argument list.
+\set app_password `head -n 1 "$PG_PASSWORD_FILE"`
+\set owner_password `head -n 1 "$PG_OWNER_PASSWORD_FILE"`
+
+BEGIN;
+-- A statement that sets a password must not reach the log when it fails.
+SET LOCAL log_min_error_statement = 'panic';
+
+SELECT format('CREATE ROLE %I LOGIN', name) FROM unnest(ARRAY['owner', 'backup', :'app']) AS name
+WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) \gexec
+ALTER ROLE owner NOSUPERUSER NOCREATEROLE NOCREATEDB PASSWORD :'owner_password';
+ALTER ROLE :"app" NOSUPERUSER NOCREATEROLE NOCREATEDB PASSWORD :'app_password';
+ALTER ROLE backup NOSUPERUSER NOCREATEROLE NOCREATEDB PASSWORD NULL;
+-- The image set one, because it insists.
+ALTER ROLE postgres PASSWORD NULL;
+
+-- How long a statement may take, wait for a lock, and leave a transaction idle. A request has given
+-- up after five seconds; a migration sets its own; a backup may take as long as it needs.
+ALTER ROLE :"app" SET statement_timeout = '5s';
+ALTER ROLE :"app" SET lock_timeout = '3s';
+ALTER ROLE :"app" SET idle_in_transaction_session_timeout = '10s';
+ALTER ROLE owner SET lock_timeout = '5s';
+ALTER ROLE owner SET idle_in_transaction_session_timeout = '60s';
+ALTER ROLE backup SET default_transaction_read_only = on;
+ALTER ROLE backup SET lock_timeout = '60s';
+-- Between two answers to a client that compresses what it gets.
+ALTER ROLE backup SET idle_in_transaction_session_timeout = '0';
+
+GRANT pg_read_all_data TO backup;
+
+ALTER DATABASE :"db" OWNER TO owner;
+REVOKE ALL ON DATABASE :"db", postgres, template1 FROM PUBLIC;
+GRANT CONNECT ON DATABASE :"db" TO :"app", backup;
+GRANT CONNECT ON DATABASE postgres, template1 TO backup;
+
+-- What the owner's migrations will create, the application may use: rows, not tables.
+ALTER DEFAULT PRIVILEGES FOR ROLE owner GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO :"app";
+ALTER DEFAULT PRIVILEGES FOR ROLE owner GRANT USAGE, SELECT ON SEQUENCES TO :"app";
+
+COMMIT;

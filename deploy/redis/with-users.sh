@@ -1,0 +1,39 @@
+#!/bin/sh
+# Shell, because it runs inside images that hold Redis and nothing to compile with. It writes the
+# users of Redis, whose passwords come from files, and becomes the server:
+#
+#     with-users.sh NEXT [ARG...]
+#
+# The file holds hashes only. It is made anew at each start, in /tmp, and redis.conf names it.
+set -eu
+
+USERS=/tmp/users.acl
+
+# usage: hashes FILE - one `#sha256` for each line: the current password, and previous ones that are
+# still accepted
+hashes() {
+    [ -r "$1" ] || {
+        echo "with-users: cannot read the secret $1 as uid $(id -u)." \
+            "\`cargo xtask up\` writes it." >&2
+        exit 1
+    }
+    while read -r password || [ -n "$password" ]; do
+        [ -z "$password" ] || printf ' #%s' "$(printf %s "$password" | sha256sum | cut -c -64)"
+    done <"$1"
+}
+
+# usage: _main NEXT [ARG...]
+_main() {
+    umask 077
+    backend=$(hashes /run/secrets/redis_password)
+    admin=$(hashes /run/secrets/redis_admin_password)
+    cat >"$USERS" <<END
+user default off resetpass resetkeys resetchannels -@all
+user health on nopass resetkeys resetchannels -@all +ping
+user admin on$admin allkeys allchannels +@all
+user backend on$backend resetkeys resetchannels -@all $(grep -v '^#' /usr/local/etc/redis/backend.acl | tr '\n' ' ')
+END
+    exec "$@"
+}
+
+_main "$@"

@@ -1,0 +1,196 @@
+//! Secrets on their way into containers: from the environment file, the process or a command, to
+//! files that Compose mounts below /run/secrets.
+//!
+//! A file's first line is the current value. Further lines are previous ones, which the services
+//! still accept after a rotation (see `commands/env/rotate.rs`); a comment says until when.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::ctx::{Ctx, Invocation};
+use crate::env::{self, Variable};
+use crate::stack::project::{self, Project, shown};
+
+/// Below the project's root; compose.yaml names it too.
+const FOLDER: &str = ".secrets";
+/// Stands before the time up to which the values below it are accepted.
+const UNTIL: &str = "# previous values are accepted until ";
+/// A vault may have to sign in first.
+const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+
+/// The folder with this stack's files.
+fn folder(ctx: &Ctx, project: &Project) -> PathBuf {
+    ctx.root().join(FOLDER).join(&project.name)
+}
+
+/// The file of a secret variable: `PG_PASSWORD` is in `pg_password`.
+pub(crate) fn file(ctx: &Ctx, project: &Project, name: &str) -> PathBuf {
+    folder(ctx, project).join(name.to_lowercase())
+}
+
+/// Writes every secret that changed to its file.
+///
+/// # Errors
+/// A secret is missing, short, or (in production) easy to guess: all are named. Or the command
+/// fails that prints them, or the folder does not take them.
+pub(crate) fn provide(ctx: &Ctx, project: &mut Project) -> Result<()> {
+    let variables = check(ctx, project)?;
+    for variable in variables.iter().filter(|variable| variable.secret_bytes.is_some()) {
+        let path = file(ctx, project, &variable.name);
+        let value = project.value(&variable.name);
+        if read(&path).is_ok_and(|values| values.first().map(String::as_str) == Some(value)) {
+            drop_expired(&path, SystemTime::now())
+                .with_context(|| format!("write {}", shown(ctx, &path)))?;
+            continue;
+        }
+        if ctx.is_dry_run() {
+            ctx.ui.say(format!("  would write: {}", shown(ctx, &path)));
+        } else {
+            write(&path, &[value]).with_context(|| format!("write {}", shown(ctx, &path)))?;
+        }
+    }
+    Ok(())
+}
+
+/// Gets every secret from wherever it comes, and refuses those that cannot be used. Writes nothing.
+///
+/// # Errors
+/// As [`provide`].
+pub(crate) fn check(ctx: &Ctx, project: &mut Project) -> Result<Vec<Variable>> {
+    let variables = project::variables(ctx)?;
+    ask_command(ctx, project, &variables)?;
+    refuse_weak(ctx, project, &variables)?;
+    Ok(variables)
+}
+
+/// Removes a stack's files.
+///
+/// # Errors
+/// The folder does not go away.
+pub(crate) fn remove(ctx: &Ctx, project_name: &str) -> Result<()> {
+    let folder = ctx.root().join(FOLDER).join(project_name);
+    match fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("delete {}", shown(ctx, &folder)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Takes over what `SECRETS_COMMAND` prints, for those secrets that are not given otherwise.
+fn ask_command(ctx: &Ctx, project: &mut Project, variables: &[Variable]) -> Result<()> {
+    let command = project.value("SECRETS_COMMAND").to_owned();
+    let is_asked = |variable: &&Variable| {
+        variable.secret_bytes.is_some() && project.value(&variable.name).is_empty()
+    };
+    let asked: Vec<&Variable> = variables.iter().filter(is_asked).collect();
+    if command.is_empty() || asked.is_empty() {
+        return Ok(());
+    }
+    let shell = Invocation::new("sh").args(["-c", &command]).dir(ctx.root()).limit(COMMAND_LIMIT);
+    let printed = ctx.read(shell).context("ask SECRETS_COMMAND for the secrets")?;
+    let mut printed = env::parse("the output of SECRETS_COMMAND", &printed)?;
+    for variable in asked {
+        if let Some(value) = printed.remove(&variable.name) {
+            project.values.insert(variable.name.clone(), value);
+        }
+    }
+    Ok(())
+}
+
+fn refuse_weak(ctx: &Ctx, project: &Project, variables: &[Variable]) -> Result<()> {
+    let file = shown(ctx, &project.env_file);
+    let secrets: Vec<Variable> =
+        variables.iter().filter(|variable| variable.secret_bytes.is_some()).cloned().collect();
+    let mut findings = env::findings(&file, &project.values, &secrets);
+    if project.is_production() {
+        findings.extend(env::strength::weaknesses(&file, &project.values, &secrets));
+    }
+    ensure!(
+        findings.is_empty(),
+        "these secrets cannot be used:\n  {}\nmake the line empty and `cargo xtask env init` \
+         generates a new one; for a stack that runs, `cargo xtask env rotate NAME`",
+        findings.join("\n  ")
+    );
+    Ok(())
+}
+
+/// The values in a secret's file: the current one, then those that are still accepted.
+///
+/// # Errors
+/// The file cannot be read.
+pub(crate) fn read(path: &Path) -> std::io::Result<Vec<String>> {
+    let text = fs::read_to_string(path)?;
+    let is_value = |line: &&str| !line.is_empty() && !line.starts_with('#');
+    Ok(text.lines().filter(is_value).map(str::to_owned).collect())
+}
+
+/// Puts a new value first and keeps the others until `until`. The file keeps its time of change: the
+/// services take the new value by themselves and need no restart.
+///
+/// # Errors
+/// The file cannot be written.
+pub(crate) fn replace(
+    path: &Path,
+    value: &str,
+    previous: &[String],
+    until: SystemTime,
+) -> std::io::Result<()> {
+    let until = format!("{UNTIL}{}", humantime::format_rfc3339_seconds(until));
+    let mut lines = vec![value, &until];
+    lines.extend(previous.iter().map(String::as_str).filter(|line| *line != value));
+    quietly(path, &lines)
+}
+
+/// Leaves the current value alone in a secret's file.
+///
+/// # Errors
+/// The file cannot be read or written.
+pub(crate) fn drop_previous(path: &Path) -> std::io::Result<()> {
+    let values = read(path)?;
+    quietly(path, &values.first().map(String::as_str).into_iter().collect::<Vec<_>>())
+}
+
+fn drop_expired(path: &Path, now: SystemTime) -> std::io::Result<()> {
+    let text = fs::read_to_string(path)?;
+    let until = text.lines().find_map(|line| line.strip_prefix(UNTIL));
+    match until.map(humantime::parse_rfc3339) {
+        Some(Ok(until)) if until > now => Ok(()),
+        None => Ok(()),
+        _ => drop_previous(path),
+    }
+}
+
+/// Writes a file and gives it its time of change back.
+fn quietly(path: &Path, values: &[&str]) -> std::io::Result<()> {
+    let changed = fs::metadata(path)?.modified()?;
+    write(path, values)?;
+    OpenOptions::new().write(true).open(path)?.set_modified(changed)
+}
+
+/// Writes a secret's file, line by line.
+///
+/// In place, because a container sees the file that was there when it started and not another one
+/// of the same name. The folder is closed to other users of the host; the file is not, because the
+/// container's user is another one than ours, and keeps its mode in the container.
+///
+/// # Errors
+/// The folder or the disk does not take it.
+fn write(path: &Path, values: &[&str]) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+    }
+    let text: String = values.iter().map(|value| format!("{value}\n")).collect();
+    let mut options = OpenOptions::new();
+    // Not truncated first: whoever reads meanwhile would find nothing.
+    let mut file = options.write(true).create(true).truncate(false).mode(0o644).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.set_len(text.len() as u64)?;
+    file.sync_all()
+}
