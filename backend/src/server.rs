@@ -114,7 +114,11 @@ async fn start(config: &Config, draining: Draining) -> Result<App, String> {
     let migrations = Set::embedded().map_err(|error| error.to_string())?;
     let database = async {
         db::wait(&config.owner, START_LIMIT, &report).await.map_err(|e| e.to_string())?;
-        migrate::run(&config.owner, &migrations, &report).await.map_err(|e| e.to_string())
+        let summary = migrate::run(&config.owner, &migrations, &report).await;
+        let summary = summary.map_err(|e| e.to_string())?;
+        // A wrong password of the other role would otherwise show at the first request only.
+        db::wait(&config.database, START_LIMIT, &report).await.map_err(|e| e.to_string())?;
+        Ok(summary)
     };
     let redis = Link::connect(&config.redis, START_LIMIT, &report);
     let (summary, redis) = tokio::try_join!(database, redis)?;

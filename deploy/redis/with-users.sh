@@ -5,6 +5,10 @@
 #     with-users.sh NEXT [ARG...]
 #
 # The file holds hashes only. It is made anew at each start, in /tmp, and redis.conf names it.
+#
+# `default` is off and has no password, so nobody can be it. It keeps its rights all the same: Redis
+# 7.0 replays its log as that user, and transactions that the user may not run would be left out,
+# with all their keys, and no more than a line in the log to tell.
 set -eu
 
 USERS=/tmp/users.acl
@@ -28,7 +32,7 @@ _main() {
     backend=$(hashes /run/secrets/redis_password)
     admin=$(hashes /run/secrets/redis_admin_password)
     cat >"$USERS" <<END
-user default off resetpass resetkeys resetchannels -@all
+user default off resetpass allkeys allchannels +@all
 user health on nopass resetkeys resetchannels -@all +ping
 user admin on$admin allkeys allchannels +@all
 user backend on$backend resetkeys resetchannels -@all $(grep -v '^#' /usr/local/etc/redis/backend.acl | tr '\n' ' ')

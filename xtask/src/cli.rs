@@ -202,7 +202,7 @@ pub(crate) enum Verb {
     /// Debian and Ubuntu only; elsewhere it says what to install. It asks before it changes the
     /// host, and `--dry-run` shows what it would run.
     Setup,
-    /// Write or check the environment file
+    /// Write, check or compare environment files; rotate secrets
     Env(EnvArgs),
     /// Measure, and print a table
     Bench(BenchArgs),
@@ -350,9 +350,9 @@ pub(crate) enum EnvVerb {
         /// The variable, such as PG_PASSWORD
         #[arg(value_name = "SECRET")]
         name: String,
-        /// How long a previous session or CSRF key stays valid: one that was in use when the period
-        /// began has then moved to the new key
-        #[arg(long, value_name = "TIME", default_value = "15m",
+        /// How long a previous session or CSRF key stays valid. The default is the time after which
+        /// a session that nobody uses ends anyway
+        #[arg(long, value_name = "TIME", default_value = "7d",
               value_parser = humantime::parse_duration)]
         grace: Duration,
     },

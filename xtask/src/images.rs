@@ -71,6 +71,9 @@ pub(crate) fn settle_source(ctx: &Ctx, project: &mut Project) -> Result<Source> 
         let (source, files) = (source.to_string(), files.join(":"));
         project.remember(ctx, &[("IMAGE_SOURCE", &source), ("COMPOSE_FILE", &files)])?;
     }
+    if source == Source::Registry && project.is_production() {
+        registry::pin(ctx, project)?;
+    }
     Ok(source)
 }
 
@@ -147,11 +150,24 @@ pub(crate) fn ids(ctx: &Ctx, references: &[&str]) -> Result<BTreeMap<String, Str
     Ok(found)
 }
 
-/// Whether one of an image's names is this reference; the engine leaves out Docker Hub's parts.
+/// Whether one of an image's names is this reference; the engine leaves out Docker Hub's parts, and
+/// the tag where there is a digest.
 fn means(names: &[String], reference: &str) -> bool {
-    let short = reference.strip_prefix("docker.io/").unwrap_or(reference);
+    let reference = match reference.split_once('@') {
+        Some((tagged, digest)) => format!("{}@{digest}", without_tag(tagged)),
+        None => reference.to_owned(),
+    };
+    let short = reference.strip_prefix("docker.io/").unwrap_or(&reference);
     let short = short.strip_prefix("library/").unwrap_or(short);
-    names.iter().any(|name| name == short || name == reference)
+    names.iter().any(|name| name == short || *name == reference)
+}
+
+/// A reference without its tag; a colon before the last `/` belongs to the registry's port.
+pub(crate) fn without_tag(reference: &str) -> &str {
+    match reference.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => name,
+        _ => reference,
+    }
 }
 
 /// Bytes in hexadecimal.
@@ -186,5 +202,13 @@ mod tests {
         assert!(means(&names, "postgres:15-alpine"));
         assert!(means(&names, "docker.io/library/postgres:15-alpine"));
         assert!(!means(&names, "postgres:16-alpine"));
+    }
+
+    #[test]
+    fn a_pinned_reference_is_known_by_its_digest_whatever_its_tag() {
+        let names = files(&["postgres:15-alpine", "127.0.0.1:5000/library/postgres@sha256:ab"]);
+        assert!(means(&names, "127.0.0.1:5000/library/postgres:15-alpine@sha256:ab"));
+        assert!(!means(&names, "127.0.0.1:5000/library/postgres:15-alpine@sha256:cd"));
+        assert_eq!(without_tag("127.0.0.1:5000/nginx"), "127.0.0.1:5000/nginx");
     }
 }

@@ -9,7 +9,7 @@ use crate::commands::{env, setup};
 use crate::ctx::Ctx;
 use crate::images::{self, build};
 use crate::stack::project::Project;
-use crate::stack::{lock, wanted};
+use crate::stack::{lock, secrets, wanted};
 
 /// Pulls or builds what is missing or out of date.
 ///
@@ -21,6 +21,8 @@ pub(crate) fn build(ctx: &Ctx, env_file: &Path, args: &BuildArgs) -> Result<()> 
     let mut project = Project::load(ctx, env_file)?;
     let _lock = lock::acquire(ctx, &project, "build")?;
     let source = images::settle_source(ctx, &mut project)?;
+    // After this, plain `docker compose up` has all that it needs.
+    secrets::provide(ctx, &mut project)?;
     let wanted = wanted::wanted(ctx, &project)?;
     if ctx.is_dry_run() {
         for service in build::out_of_date(ctx, &project, &wanted, source)? {

@@ -43,6 +43,46 @@ pub(crate) fn provide(ctx: &Ctx, project: &Project) -> Result<()> {
     })
 }
 
+/// Pins production's images: writes the digest that the registry gave behind each tag, so that every
+/// later start, on whatever host, runs the very same bytes. An image that no registry gave, because it
+/// was built or loaded here, has no digest and keeps its name.
+///
+/// # Errors
+/// An image cannot be had, or the environment file cannot be written.
+pub(crate) fn pin(ctx: &Ctx, project: &mut Project) -> Result<()> {
+    let is_open = |name: &&str| !project.value(name).contains('@');
+    let open: Vec<&str> = VARIABLES.into_iter().filter(is_open).collect();
+    if open.is_empty() || ctx.is_dry_run() {
+        return Ok(());
+    }
+    provide(ctx, project)?;
+    let mut pinned = Vec::new();
+    for name in open {
+        let reference = project.value(name);
+        if let Some(digest) = digest_of(ctx, reference)? {
+            pinned.push((name, format!("{reference}@{digest}")));
+        }
+    }
+    if pinned.is_empty() {
+        return Ok(());
+    }
+    let settings: Vec<(&str, &str)> =
+        pinned.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    project.remember(ctx, &settings)
+}
+
+/// The digest under which the registry of this reference knows the image.
+fn digest_of(ctx: &Ctx, reference: &str) -> Result<Option<String>> {
+    let format = "{{range .RepoDigests}}{{println .}}{{end}}";
+    let inspect = ["image", "inspect", "--format", format, reference];
+    let digests = ctx.read(Invocation::new("docker").args(inspect))?;
+    let name = super::without_tag(reference);
+    let short = name.strip_prefix("docker.io/").unwrap_or(name);
+    let short = short.strip_prefix("library/").unwrap_or(short);
+    let mut digests = digests.lines().filter_map(|line| line.split_once('@'));
+    Ok(digests.find(|(known, _)| *known == short).map(|(_, digest)| digest.to_owned()))
+}
+
 fn pull(ctx: &Ctx, reference: &str) -> Result<()> {
     let step = ctx.ui.step(format!("pulling {reference}"));
     let command = Invocation::new("docker")

@@ -111,7 +111,8 @@ fn hint(evidence: &Evidence) -> Option<&'static str> {
     if evidence.out_of_memory {
         return Some("raise the service's memory limit, or find what uses the memory");
     }
-    let said = format!("{}\n{}", evidence.state, evidence.log.join("\n")).to_lowercase();
+    let probe = evidence.probe.as_deref().unwrap_or_default();
+    let said = format!("{}\n{probe}\n{}", evidence.state, evidence.log.join("\n")).to_lowercase();
     let known: [(&[&str], &str); 9] = [
         (
             &["password authentication failed", "refused the password", "28p01"],

@@ -116,6 +116,15 @@ fn official_images_are_pulled_where_a_registry_has_them() {
     let mut visitor = Visitor::new(&stand);
     visitor.sign_up();
 
+    // Production runs the very bytes that it was begun with.
+    stand.set("APP_ENV", "production");
+    stand.up().ok();
+    for (variable, ..) in images {
+        assert!(stand.get(variable).contains("-alpine@sha256:"), "{}", stand.get(variable));
+    }
+    assert_eq!(stand.get("RUST_IMAGE"), rust_image());
+    stand.up().ok().says(&["nothing to do"]);
+
     // The choice is kept when the registry goes away.
     drop(registry);
     stand.up().ok().says(&["nothing to do"]);

@@ -8,4 +8,5 @@ mod faults;
 mod images;
 mod lifecycle;
 mod scripts;
+mod secrets;
 mod stand;

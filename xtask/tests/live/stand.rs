@@ -62,14 +62,26 @@ pub(crate) struct Stand {
 impl Stand {
     /// Writes an environment file with a new name and free ports; starts nothing.
     pub(crate) fn new() -> Stand {
+        let stand = Stand::prepared(&["env", "init"]);
+        stand.set("APP_ENV", "test");
+        stand
+    }
+
+    /// The same with production's files and values, published on this machine only.
+    pub(crate) fn production() -> Stand {
+        let stand = Stand::prepared(&["--prod", "env", "init"]);
+        stand.set("HTTP_ADDRESS", "127.0.0.1");
+        stand
+    }
+
+    fn prepared(init: &[&str]) -> Stand {
         let base = std::env::var("LIVE_PROJECT").unwrap_or_else(|_| "xtask-live".to_owned());
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{base}-{}-{number}", std::process::id());
         let folder = root().join("target/xtask").join(&name);
         let stand = Stand { name: name.clone(), folder };
-        stand.xtask(&["env", "init"]).ok();
+        stand.xtask(init).ok();
         stand.set("COMPOSE_PROJECT_NAME", &name);
-        stand.set("APP_ENV", "test");
         for port in ["HTTP_PORT", "HTTPS_PORT", "PG_PORT", "REDIS_PORT"] {
             stand.set(port, &free_port().to_string());
         }

@@ -73,3 +73,41 @@ fn an_overlay_repeats_no_command() {
         "a `command:` in an overlay replaces the base's: configure it elsewhere",
     );
 }
+
+/// A size as configuration files write it, in bytes: `256mb`, `1g`, `256MB`.
+fn bytes(text: &str) -> u64 {
+    let text = text.trim().to_lowercase();
+    let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
+    let unit = match text[digits.len()..].trim_end_matches('b') {
+        "k" => 1 << 10,
+        "m" => 1 << 20,
+        "g" => 1 << 30,
+        other => panic!("{text:?} has no unit that this test knows: {other:?}"),
+    };
+    digits.parse::<u64>().unwrap() * unit
+}
+
+/// What follows `key` on the first line of a file that begins with it.
+fn setting(path: &str, key: &str) -> u64 {
+    let file = crate::repo::file(path);
+    let value = file.text.lines().find_map(|line| line.strip_prefix(key));
+    bytes(value.unwrap_or_else(|| panic!("{path} does not set {key}")))
+}
+
+/// The memory limit of a service in production.
+fn memory_limit(service: &str) -> u64 {
+    let services = entries(&crate::repo::file("compose.prod.yaml").text, "services");
+    let limit = services[service].iter().find_map(|line| line.strip_prefix("mem_limit: "));
+    bytes(limit.unwrap_or_else(|| panic!("{service} has no mem_limit in compose.prod.yaml")))
+}
+
+#[test]
+fn what_a_server_takes_follows_its_containers_limit() {
+    let limit = memory_limit("postgres");
+    let conf = "deploy/postgres/postgresql.conf";
+    assert_eq!(setting(conf, "shared_buffers = "), limit / 4, "a quarter of postgres' mem_limit");
+    let cache = setting(conf, "effective_cache_size = ");
+    assert_eq!(cache, limit / 4 * 3, "three quarters of postgres' mem_limit");
+    let redis = setting("deploy/redis/redis.conf", "maxmemory ");
+    assert!(redis * 2 <= memory_limit("redis"), "twice `maxmemory` must fit: a rewrite copies");
+}

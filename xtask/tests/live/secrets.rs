@@ -1,0 +1,139 @@
+//! Secrets are in files that their owners read, and nowhere else.
+
+use std::fs;
+
+use crate::stand::{Run, Stand, docker, root, run};
+
+/// The stack's secrets, by name.
+fn secrets_of(stand: &Stand) -> Vec<(String, String)> {
+    let text = stand.env_text();
+    let paragraphs = text.split("\n\n").filter(|paragraph| paragraph.starts_with("# Secret"));
+    let lines = paragraphs.filter_map(|paragraph| paragraph.trim().lines().next_back());
+    let secrets: Vec<(String, String)> = lines
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    assert!(secrets.len() >= 6, "{text}");
+    assert!(secrets.iter().all(|(_, value)| value.len() >= 64), "{text}");
+    secrets
+}
+
+fn expect_none_in(secrets: &[(String, String)], place: &str, content: &[u8]) {
+    assert!(!content.is_empty(), "{place} is empty, so nothing was searched");
+    for (name, value) in secrets {
+        let found = content.windows(value.len()).any(|window| window == value.as_bytes());
+        assert!(!found, "{name} is in {place}");
+    }
+}
+
+/// The file system of an image or a container, whole.
+fn exported(args: &[&str]) -> Vec<u8> {
+    let output = std::process::Command::new("docker").args(args).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+#[test]
+fn no_secret_is_where_it_could_be_read_by_accident() {
+    let stand = Stand::production();
+    let up = stand.xtask(&["up", "--yes", "--verbose"]).ok();
+    let secrets = secrets_of(&stand);
+    let search = |place: &str, run: Run| expect_none_in(&secrets, place, run.text.as_bytes());
+    search("what `up --verbose` printed", up);
+    search("status", stand.xtask(&["status", "--format", "json"]));
+    search("doctor", stand.xtask(&["doctor", "--verbose"]));
+    search("env diff", stand.xtask(&["env", "diff", ".env.example"]).ok());
+    let files = stand.get("COMPOSE_FILE");
+    let env_file = stand.env_file().display().to_string();
+    let mut compose = vec!["compose", "--env-file", &env_file];
+    compose.extend(files.split(':').flat_map(|file| ["--file", file]));
+    compose.push("config");
+    let mut config = std::process::Command::new("docker");
+    search("docker compose config", run(config.args(&compose).current_dir(root())).ok());
+    for service in ["nginx", "backend", "postgres", "redis"] {
+        let container = stand.container(service);
+        search("docker inspect", docker(&["inspect", &container]).ok());
+        search("its log", docker(&["logs", &container]).ok());
+        search("its processes", docker(&["top", &container, "-eo", "pid,args"]).ok());
+        let pids = docker(&["top", &container, "-eo", "pid"]).ok().stdout;
+        for pid in pids.lines().skip(1).map(str::trim) {
+            // Some, such as a health probe, are gone by now.
+            if let Ok(environment) = fs::read(format!("/proc/{pid}/environ"))
+                && !environment.is_empty()
+            {
+                expect_none_in(&secrets, &format!("the environment of {service}"), &environment);
+            }
+        }
+        expect_none_in(&secrets, &format!("{service}'s layer"), &exported(&["export", &container]));
+    }
+    let image = format!("{}-backend:current", stand.name);
+    expect_none_in(&secrets, "the backend's image", &exported(&["image", "save", &image]));
+}
+
+#[test]
+fn a_container_sees_its_own_secrets_alone() {
+    let stand = Stand::production();
+    stand.up().ok();
+    for (service, expected) in [
+        ("nginx", ""),
+        ("postgres", "pg_owner_password pg_password"),
+        ("redis", "redis_admin_password redis_password"),
+    ] {
+        let list =
+            docker(&["exec", &stand.container(service), "sh", "-c", "ls /run/secrets; true"]);
+        let names: Vec<&str> = list.stdout.split_whitespace().collect();
+        assert_eq!(names.join(" "), expected, "{service}: {}", list.text);
+    }
+    // Other users of the host do not get as far as the files.
+    let folder = root().join(".secrets").join(&stand.name);
+    let mut stat = std::process::Command::new("stat");
+    assert_eq!(run(stat.args(["-c", "%a"]).arg(&folder)).ok().stdout.trim(), "700");
+}
+
+#[test]
+fn production_refuses_secrets_that_others_may_know() {
+    let stand = Stand::production();
+    let good = stand.get("SESSION_SECRET");
+    for (name, value, reason) in [
+        ("PG_PASSWORD", String::new(), "PG_PASSWORD is empty"),
+        ("REDIS_PASSWORD", "abc".to_owned(), "REDIS_PASSWORD in"),
+        ("PG_PASSWORD", "changeme".repeat(8), "contains `changeme`"),
+        ("SESSION_SECRET", "a".repeat(128), "different characters only"),
+        ("CSRF_SECRET_KEY", good, "is the same as SESSION_SECRET"),
+    ] {
+        let before = stand.env_text();
+        stand.set(name, &value);
+        let run = stand.up().fails(1, &[name, reason]);
+        assert!(value.is_empty() || !run.text.contains(&value), "{}", run.text);
+        assert_eq!(stand.container_ids(), [""; 0], "something was started all the same");
+        stand.set_env_text(&before);
+    }
+    run(std::process::Command::new("chmod").arg("644").arg(stand.env_file())).ok();
+    stand.up().fails(1, &["can be read by other users", "chmod 600"]);
+}
+
+#[test]
+fn secrets_may_come_from_a_command() {
+    let stand = Stand::new();
+    let secrets = secrets_of(&stand);
+    let vault: String = secrets.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    let vault = stand.write("vault", &vault);
+    for (name, _) in &secrets {
+        stand.set(name, "");
+    }
+    stand.up().fails(1, &["PG_PASSWORD is empty"]);
+    stand.set("SECRETS_COMMAND", "exit 7");
+    stand.up().fails(1, &["ask SECRETS_COMMAND for the secrets"]);
+    stand.set("SECRETS_COMMAND", &format!("cat {}", vault.display()));
+    stand.up().ok();
+    // And a rotation takes what the command says then.
+    stand.xtask(&["env", "rotate", "PG_PASSWORD"]).fails(1, &["put the new value there first"]);
+    let text = fs::read_to_string(&vault).unwrap();
+    let old = secrets.iter().find(|(name, _)| name == "PG_PASSWORD").unwrap();
+    let new: String = old.1.chars().rev().collect();
+    fs::write(&vault, text.replace(&old.1, &new)).unwrap();
+    stand.xtask(&["env", "rotate", "PG_PASSWORD"]).ok();
+    docker(&["restart", &stand.container("backend")]).ok();
+    stand.xtask(&["wait"]).ok();
+    assert!(!stand.env_text().contains(&new));
+}
