@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use crate::stand::{Stand, docker, run};
 
@@ -151,4 +152,21 @@ fn a_user_without_the_right_to_the_socket_is_told_how_to_get_it() {
     let mut command = std::process::Command::new("docker");
     command.args(["ps"]).uid(65534).gid(65534);
     run(&mut command).fails(1, &["permission denied"]);
+}
+
+#[test]
+fn an_image_for_another_architecture_is_recognised() {
+    let stand = Stand::new();
+    // A program for the other of the two common architectures: the field e_machine, at byte 18 of an
+    // ELF file's header, says which (183: aarch64, 62: x86-64).
+    let mut program = std::fs::read("/bin/sh").unwrap();
+    program[18] = if cfg!(target_arch = "x86_64") { 183 } else { 62 };
+    let path = stand.write("server", "");
+    std::fs::write(&path, program).unwrap();
+    run(Command::new("chmod").arg("755").arg(&path)).ok();
+    stand.overlay(&format!(
+        "services:\n  redis:\n    entrypoint: [/server]\n    volumes: [\"{}:/server:ro\"]\n",
+        path.display()
+    ));
+    stand.up().fails(1, &["redis", "hint: the image is for another processor"]);
 }
