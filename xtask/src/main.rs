@@ -59,6 +59,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Doctor(args) => return commands::doctor::doctor(&ctx, &env_file, &args),
         Verb::Setup => commands::setup::setup(&ctx)?,
         Verb::Env(args) => commands::env::env(&ctx, &env_file, cli.global.kind(), &args)?,
+        Verb::Cert(args) => commands::cert::cert(&ctx, &env_file, &args)?,
         Verb::Bench(args) => commands::bench::bench(&ctx, &args)?,
         Verb::Completions(args) => commands::shell::completions(&ctx, &env_file, &args),
     }

@@ -1,6 +1,7 @@
 //! What a stack is: which files describe it, what is wanted, what is there, the plan between
 //! the two, and the wait until it is carried out. Mostly pure; arrows point down to `ctx` only.
 
+pub(crate) mod certificate;
 pub(crate) mod lock;
 pub(crate) mod plan;
 pub(crate) mod ports;

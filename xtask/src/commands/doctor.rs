@@ -16,10 +16,11 @@ use crate::host::disk;
 use crate::host::tools::{COMPOSE_FLOOR, ENGINE_FLOOR, Tools, Version};
 use crate::stack::project::{Project, shown};
 use crate::stack::running::{self, Container, Health};
-use crate::stack::{ports, wanted};
+use crate::stack::{certificate, ports, wanted};
 use crate::ui;
 
 /// Restarts above this are a sign of trouble: one may be a reboot of the engine.
+const DAYS_TO_WARN: u64 = 21;
 const RESTARTS_TO_WARN: u64 = 3;
 /// Less is the time between two questions.
 const CLOCK_TO_WARN: Duration = Duration::from_secs(2);
@@ -211,6 +212,7 @@ fn stack(ctx: &Ctx, project: &Project) -> Vec<Finding> {
     }
     findings.extend(stray_volumes(ctx, project, &wanted.volumes));
     findings.extend(migrations(ctx, &containers));
+    findings.extend(certificate(ctx, project));
     findings.push(backup(ctx));
     findings.extend(strays.into_iter().map(|stray| {
         let next = format!("docker rm --force {}", stray.name);
@@ -242,6 +244,26 @@ fn migrations(ctx: &Ctx, containers: &[Container]) -> Option<Finding> {
         pass("migrations", format!("{applied} applied, none pending"))
     } else {
         not_well(Level::Warn, "migrations", format!("{pending} pending"), "cargo xtask migrate")
+    })
+}
+
+/// Authorities issue for 90 days or less, and their clients renew a month before the end: with three
+/// weeks left, the renewal has failed already.
+fn certificate(ctx: &Ctx, project: &Project) -> Option<Finding> {
+    if !certificate::is_needed(project) {
+        return None;
+    }
+    let next = "renew it, then: cargo xtask cert install CHAIN KEY (docs/tls.md)";
+    Some(match certificate::check(ctx, project) {
+        Err(error) => not_well(Level::Fail, "certificate", format!("{error:#}"), next),
+        Ok(found) if found.days_left() < DAYS_TO_WARN => {
+            let detail = format!("expires in {} days", found.days_left());
+            not_well(Level::Warn, "certificate", detail, next)
+        }
+        Ok(found) if found.self_signed => {
+            not_well(Level::Warn, "certificate", "self-signed: no browser trusts it", next)
+        }
+        Ok(found) => pass("certificate", format!("valid for {} days", found.days_left())),
     })
 }
 

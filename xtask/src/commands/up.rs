@@ -17,7 +17,7 @@ use crate::stack::readiness::{self, Make, Outcome};
 use crate::stack::running::{self, Container};
 use crate::stack::tracker::Tracker;
 use crate::stack::wanted::{self, Wanted};
-use crate::stack::{lock, ports, report, secrets};
+use crate::stack::{certificate, lock, ports, report, secrets};
 use crate::ui;
 
 /// Making containers is quick; removing old ones waits for their graceful stop.
@@ -36,6 +36,9 @@ pub(crate) fn up(ctx: &Ctx, env_file: &Path, args: &UpArgs) -> Result<()> {
     let _lock = lock::acquire(ctx, &project, "up")?;
     let source = images::settle_source(ctx, &mut project)?;
     secrets::provide(ctx, &mut project)?;
+    if certificate::is_needed(&project) {
+        certificate::check(ctx, &project)?;
+    }
     let wanted = wanted::wanted(ctx, &project)?;
     let containers = running::containers(ctx, &project)?;
     // Before a build that may take minutes.
@@ -50,6 +53,7 @@ pub(crate) fn up(ctx: &Ctx, env_file: &Path, args: &UpArgs) -> Result<()> {
     let plan = make_plan(ctx, &wanted, &containers, &built.ids, &[]);
     warn_of_orphans(ctx, &plan);
     if plan.is_empty() {
+        renew_certificate(ctx, &project)?;
         return say_up(ctx, &project, "nothing to do, all is up", started);
     }
     clear_the_way(ctx, &plan, &containers)?;
@@ -59,7 +63,23 @@ pub(crate) fn up(ctx: &Ctx, env_file: &Path, args: &UpArgs) -> Result<()> {
     if args.timings {
         print_timings(&tracker);
     }
+    renew_certificate(ctx, &project)?;
     say_up(ctx, &project, "all is up", started)
+}
+
+/// Has nginx show a certificate that was replaced since it started.
+fn renew_certificate(ctx: &Ctx, project: &Project) -> Result<()> {
+    if !certificate::is_needed(project) {
+        return Ok(());
+    }
+    let containers = running::containers(ctx, project)?;
+    let nginx = containers.iter().find(|c| c.service == "nginx" && c.is_running());
+    if let Some(nginx) = nginx
+        && certificate::bring_into_force(ctx, project, &nginx.id)?
+    {
+        ctx.ui.say("nginx shows the new certificate");
+    }
+    Ok(())
 }
 
 /// Waits for what was started by somebody else.

@@ -131,10 +131,16 @@ fn is_alive(file: &File, files: &[File]) -> bool {
     }
     let stem = file.name().strip_suffix(".html");
     let clean = stem.map(|stem| format!("\"/{stem}\""));
+    // One of two files, by a variable.
     let is_named = |text: &str| {
-        text.lines().filter(|line| !line.trim_start().starts_with("# ")).any(|line| {
-            has_word(line, file.name()) || clean.as_ref().is_some_and(|c| line.contains(c))
-        })
+        let schemes = ["http", "https"].map(|scheme| text.replace("${NGINX_SCHEME}", scheme));
+        schemes
+            .iter()
+            .flat_map(|text| text.lines())
+            .filter(|line| !line.trim_start().starts_with("# "))
+            .any(|line| {
+                has_word(line, file.name()) || clean.as_ref().is_some_and(|c| line.contains(c))
+            })
     };
     let is_reader = |other: &File| {
         if other.path == file.path || other.path.starts_with("xtask/tests/tidy/") {

@@ -1,0 +1,203 @@
+//! What each verb takes.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::stack::project::PRODUCTION_ENV;
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct UpArgs {
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+    /// Show how long each service took, and which of them the whole waited for
+    #[arg(long)]
+    pub(crate) timings: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct WaitArgs {
+    /// Seconds until a service that is not healthy counts as failed
+    #[arg(long, value_name = "SECONDS", default_value_t = 180, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: u64,
+}
+
+impl WaitArgs {
+    pub(crate) fn limit(&self) -> Duration {
+        Duration::from_secs(self.timeout)
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct DownArgs {
+    /// Delete the data as well: tables, sessions, everything. Asks first
+    #[arg(long)]
+    pub(crate) volumes: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) format: FormatArgs,
+    /// Show it again every second, until Ctrl-C
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct FormatArgs {
+    /// For people, or for programs
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Args)]
+pub(crate) struct LogsArgs {
+    /// nginx, backend, postgres or redis; all of them by default
+    pub(crate) services: Vec<String>,
+    /// Keep printing what comes
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// How many lines of each service's past
+    #[arg(long, short = 'n', default_value_t = 100)]
+    pub(crate) tail: u32,
+}
+
+#[derive(Args)]
+pub(crate) struct MigrateArgs {
+    #[command(subcommand)]
+    pub(crate) verb: Option<MigrateVerb>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum MigrateVerb {
+    /// Show which migrations are applied; writes nothing
+    Status(FormatArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct PassArgs {
+    /// Arguments for the program
+    #[arg(last = true)]
+    pub(crate) args: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct ExecArgs {
+    /// nginx, backend, postgres or redis
+    pub(crate) service: String,
+    /// The command and its arguments
+    #[arg(last = true, required = true)]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct BuildArgs {
+    /// Build what is up to date as well
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct TestArgs {
+    /// Leave the tests' own stack running, to look at it
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Only the tests that need no Docker: the same as `cargo test`
+    #[arg(long)]
+    pub(crate) unit: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct EnvArgs {
+    #[command(subcommand)]
+    pub(crate) verb: EnvVerb,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum EnvVerb {
+    /// Write the file, or add the lines that it lacks; secrets are generated, values are kept
+    Init,
+    /// Check the file against .env.example, and the strength of production's secrets
+    Check,
+    /// Compare two environment files by name; values are never printed
+    Diff {
+        /// The file to compare with that of --env-file or --prod
+        #[arg(value_name = "FILE", default_value = PRODUCTION_ENV)]
+        other: PathBuf,
+    },
+    /// Give a secret a new value while the stack runs; nobody is signed out, no request fails
+    ///
+    /// The services accept the previous value as well until the grace period is over.
+    Rotate {
+        /// The variable, such as PG_PASSWORD
+        #[arg(value_name = "SECRET")]
+        name: String,
+        /// How long a previous session or CSRF key stays valid. The default is the time after which
+        /// a session that nobody uses ends anyway
+        #[arg(long, value_name = "TIME", default_value = "7d",
+              value_parser = humantime::parse_duration)]
+        grace: Duration,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct CertArgs {
+    #[command(subcommand)]
+    pub(crate) verb: CertVerb,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum CertVerb {
+    /// Make a certificate that no authority vouches for, to try production with
+    SelfSigned {
+        /// A further host name or address; localhost, 127.0.0.1 and ::1 are always in it
+        #[arg(long = "name", value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Take over a certificate and its key, and have a running nginx show it; for a renewal hook
+    Install {
+        /// The certificate and those that lead to its authority, in PEM form
+        chain: PathBuf,
+        /// Its private key, in PEM form
+        key: PathBuf,
+    },
+    /// Look at the certificate as nginx will: dates, key, chain, who can read it
+    Check,
+    /// Have nginx show the certificate that is in the folder; no connection is lost
+    Reload,
+}
+
+#[derive(Args)]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    pub(crate) verb: BenchVerb,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum BenchVerb {
+    /// `up` from nothing and with nothing to do, against plain Compose on the same files
+    Up {
+        /// How often each case is measured; the table shows medians
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=50))]
+        runs: u32,
+    },
+    /// One line of the backend changed: `up`, against the incremental build alone
+    Rebuild {
+        /// How often each case is measured; the table shows medians
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=50))]
+        runs: u32,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct CompletionsArgs {
+    pub(crate) shell: clap_complete::Shell,
+}
