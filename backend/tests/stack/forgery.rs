@@ -2,7 +2,10 @@
 
 use serde_json::json;
 
-use crate::support::{PASSWORD, Person, stack};
+use crate::{
+    support::{PASSWORD, Person},
+    wire,
+};
 
 fn sign_in_body(person: &Person) -> Vec<u8> {
     json!({ "email": person.email, "password": PASSWORD }).to_string().into_bytes()
@@ -30,11 +33,11 @@ fn requests_from_another_site_are_refused_before_anything_else() {
 
 #[test]
 fn requests_of_this_site_and_of_no_browser_pass() {
-    let url = stack("STACK_URL");
+    let url = wire::site();
     let own: [&[(&str, &str)]; 4] = [
         &[("sec-fetch-site", "same-origin")],
         &[("sec-fetch-site", "none")],
-        &[("origin", url.trim_end_matches('/'))],
+        &[("origin", &url)],
         &[],
     ];
     let person = Person::signed_up();

@@ -3,7 +3,6 @@
 
 use std::{
     io::{Read, Write},
-    net::TcpStream,
     time::Duration,
 };
 
@@ -14,9 +13,10 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use crate::{
     hostile_rows::ROWS,
     support::{
-        PASSWORD, Person, database_config, redis_connection, session_cookie, stack, unique,
+        PASSWORD, Person, database_config, redis_connection, session_cookie, unique,
         while_redis_has_room,
     },
+    wire,
 };
 
 /// A name, the request line, further lines of the head, the body, and the status.
@@ -47,11 +47,12 @@ impl World {
         let last = if cookie.ends_with('0') { "1" } else { "0" };
         let tampered = format!("{}{last}", &cookie[..63]);
         let mark = unique("hostile").replace('_', "-");
-        let host = stack("STACK_URL").replace("http://", "").trim_end_matches('/').to_owned();
+        let host = wire::host();
         let words = vec![
             ("{IN}", format!("cookie: session={cookie}\nx-csrf-token: {token}")),
             ("{JSON}", "content-type: application/json".to_owned()),
             ("{HOST}", host.clone()),
+            ("{SITE}", wire::site()),
             ("{COOKIE}", cookie),
             ("{TOKEN}", token),
             ("{OLD_COOKIE}", old_cookie),
@@ -138,8 +139,7 @@ impl World {
     /// Sends a row and returns the answer, complete or not.
     fn send(&self, row: &Row) -> String {
         let _room = while_redis_has_room();
-        let mut stream = TcpStream::connect(&self.host).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
+        let mut stream = wire::connect(Duration::from_secs(15));
         // nginx answers some before it has read all, and closes: what it said is what counts.
         let _ = stream.write_all(&self.fill(row));
         let mut answer = Vec::new();
@@ -196,9 +196,8 @@ async fn every_row_gets_its_status_and_changes_nothing() {
 #[test]
 fn a_body_that_never_comes_is_given_up() {
     let _room = while_redis_has_room();
-    let host = stack("STACK_URL").replace("http://", "").trim_end_matches('/').to_owned();
-    let mut stream = TcpStream::connect(&host).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let host = wire::host();
+    let mut stream = wire::connect(Duration::from_secs(20));
     let body = json!({ "email": "a@b.example", "password": "x" }).to_string();
     let head = format!(
         "POST /api/session HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n\

@@ -4,12 +4,14 @@ use std::{
     cell::Cell,
     sync::atomic::{AtomicU32, Ordering},
     sync::{RwLock, RwLockReadGuard, RwLockWriteGuard},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use backend::config::{DatabaseConfig, RedisConfig, Secret};
 use serde_json::{Value, json};
 use ureq::http::{HeaderMap, Request, StatusCode};
+
+use crate::wire;
 
 pub(crate) const PASSWORD: &str = "correct horse battery";
 
@@ -73,13 +75,11 @@ impl Answer {
 impl Person {
     /// Somebody who has no account yet.
     pub(crate) fn new() -> Self {
-        let agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .timeout_global(Some(Duration::from_secs(20)))
-            .build()
-            .new_agent();
-        Self { agent, email: format!("{}@example.com", unique("person")), token: None }
+        Self {
+            agent: wire::agent(),
+            email: format!("{}@example.com", unique("person")),
+            token: None,
+        }
     }
 
     /// Somebody who just signed up.
@@ -133,7 +133,7 @@ impl Person {
         headers: &[(&str, &str)],
         body: Vec<u8>,
     ) -> Answer {
-        let uri = format!("{}{path}", stack("STACK_URL").trim_end_matches('/'));
+        let uri = format!("{}{path}", wire::site());
         let mut request = Request::builder().method(method).uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);

@@ -1,5 +1,7 @@
 //! `test` and `ci`: everything that can be checked, one verdict at the end.
 
+mod production;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,8 +14,9 @@ use crate::commands::setup;
 use crate::ctx::{Ctx, Interrupted, Invocation};
 use crate::env::{Kind, random_hex};
 use crate::host::packages;
-use crate::stack::project;
+use crate::stack::project::{self, Project};
 use crate::stack::trial::Trial;
+use crate::stack::{certificate, running};
 use crate::ui;
 
 /// A cold build of everything with all tests, on two cores.
@@ -54,6 +57,15 @@ impl<'a> Checks<'a> {
         Ok(passed)
     }
 
+    /// Whatever happened, and even after Ctrl-C: nothing of ours stays.
+    fn tear_down(&mut self, name: &'static str, trial: &Trial) {
+        self.ctx.ui.group(name);
+        let started = Instant::now();
+        let error = trial.remove(&self.ctx.shielded()).err();
+        self.ctx.ui.end_group();
+        self.results.push(Verdict { name, took: started.elapsed(), error });
+    }
+
     /// Prints one line a check and fails if one of them did.
     fn verdict(self) -> Result<()> {
         let failed = self.results.iter().filter(|result| result.error.is_some()).count();
@@ -89,6 +101,9 @@ pub(crate) fn test(ctx: &Ctx, args: &TestArgs) -> Result<()> {
         setup::ensure(ctx)?;
         packages::ensure_programs(ctx, &PROGRAMS, "run the tests")?;
         on_a_stack_of_their_own(ctx, &mut checks, args.keep)?;
+        if !args.keep {
+            production::check(ctx, &mut checks)?;
+        }
     }
     checks.verdict()
 }
@@ -117,6 +132,7 @@ pub(crate) fn ci(ctx: &Ctx) -> Result<()> {
     if host {
         checks.check("compose files", || compose_files(ctx))?;
         on_a_stack_of_their_own(ctx, &mut checks, false)?;
+        production::check(ctx, &mut checks)?;
     }
     checks.verdict()
 }
@@ -159,8 +175,11 @@ fn find_scripts(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
 
 /// Every combination of Compose files that a stack can have.
 fn compose_files(ctx: &Ctx) -> Result<()> {
-    let combinations: [&[&str]; 2] =
-        [&["compose.yaml"], &["compose.yaml", "deploy/distro/compose.yaml"]];
+    const BASE: &str = "compose.yaml";
+    const DISTRO: &str = "deploy/distro/compose.yaml";
+    const PRODUCTION: &str = "compose.prod.yaml";
+    let combinations: [&[&str]; 4] =
+        [&[BASE], &[BASE, DISTRO], &[BASE, PRODUCTION], &[BASE, DISTRO, PRODUCTION]];
     let trial = Trial::prepare(ctx, "config", Kind::Local)?;
     let rendered = render_all(ctx, &trial, &combinations);
     trial.remove(&ctx.shielded())?;
@@ -190,13 +209,7 @@ fn on_a_stack_of_their_own(ctx: &Ctx, checks: &mut Checks, keep: bool) -> Result
         ));
         return tested;
     }
-    // Whatever happened, and even after Ctrl-C: nothing of ours stays.
-    let shielded = ctx.shielded();
-    checks.ctx.ui.group("tear-down");
-    let started = Instant::now();
-    let error = trial.remove(&shielded).err();
-    checks.ctx.ui.end_group();
-    checks.results.push(Verdict { name: "tear-down", took: started.elapsed(), error });
+    checks.tear_down("tear-down", &trial);
     tested
 }
 
@@ -214,17 +227,31 @@ fn backend_tests(ctx: &Ctx, trial: &Trial) -> Result<()> {
     let tests = cmd!(shell, "cargo test --locked --package backend --features stack --test stack");
     let value = |name: &str| project.value(name).to_owned();
     let (user, password, database) = (value("PG_USER"), value("PG_PASSWORD"), value("PG_DBNAME"));
-    let place = format!("127.0.0.1:{}/{database}", value("PG_PORT"));
-    let redis =
-        format!("admin:{}@127.0.0.1:{}", value("REDIS_ADMIN_PASSWORD"), value("REDIS_PORT"));
+    let place = format!("{}/{database}", address_of(ctx, &project, "postgres", 5432)?);
+    let redis = address_of(ctx, &project, "redis", 6379)?;
+    let redis = format!("admin:{}@{redis}", value("REDIS_ADMIN_PASSWORD"));
+    let certificate = certificate::folder(ctx, &project).join(certificate::CHAIN);
     let tests = Invocation::from(tests)
         .env("STACK_URL", project.address())
+        .env("STACK_CA", certificate)
         .env("STACK_PG_URL", format!("postgres://{user}:{password}@{place}"))
         .env("STACK_PG_OWNER_PASSWORD", value("PG_OWNER_PASSWORD"))
         .env("STACK_PG_ADMIN_URL", format!("postgres://tests:{}@{place}", test_role(ctx, trial)?))
         .env("STACK_REDIS_URL", format!("redis://{redis}"))
         .env("STACK_REDIS_PASSWORD", value("REDIS_PASSWORD"));
     ctx.run_loud(tests.limit(LIMIT))
+}
+
+/// Where a test reaches a service that production does not publish: its address on the bridge, which
+/// this host is a member of.
+fn address_of(ctx: &Ctx, project: &Project, service: &str, port: u16) -> Result<String> {
+    let containers = running::containers(ctx, project)?;
+    let container = containers.iter().find(|container| container.service == service);
+    let container = container.with_context(|| format!("find the container of {service}"))?;
+    let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+    let inspect = ["inspect", "--format", format, &container.id];
+    let address = ctx.read(Invocation::new("docker").args(inspect))?;
+    Ok(format!("{}:{port}", address.trim()))
 }
 
 /// Makes the role `tests` in a trial stack and returns its password: tests have databases of their

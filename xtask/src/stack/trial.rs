@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 
 use crate::ctx::{Ctx, Invocation};
 use crate::env::{self, Kind};
+use crate::stack::certificate;
 use crate::stack::ports;
 use crate::stack::project::{self, LOCAL_ENV, PORTS, Project};
 use crate::stack::secrets;
@@ -45,13 +46,15 @@ impl Trial {
         text = env::set(&text, "COMPOSE_PROJECT_NAME", &name);
         // On this machine only, also what production would publish to the world.
         text = env::set(&text, "HTTP_ADDRESS", "127.0.0.1");
-        if kind == Kind::Local {
-            text = env::set(&text, "APP_ENV", "test");
-        }
+        // Many people from one address, and no e-mail address that is anybody's.
+        text = env::set(&text, "APP_ENV", "test");
+        let folder = ctx.state_dir().join(&name);
+        let certificates = folder.join("certs/live");
+        text = env::set(&text, "CERTS_DIR", &certificates.display().to_string());
         for (key, value) in image_settings(ctx)? {
             text = env::set(&text, &key, &value);
         }
-        let env_file = ctx.state_dir().join(&name).join("env");
+        let env_file = folder.join("env");
         project::write_private(ctx, &env_file, &text)?;
         Ok(Trial { name, prefix, env_file })
     }
@@ -94,11 +97,14 @@ impl Trial {
         Ok(invocation)
     }
 
-    /// Brings the stack up, with every line shown.
+    /// Brings the stack up, with every line shown; one of production gets a certificate before.
     ///
     /// # Errors
     /// It does not get ready.
     pub(crate) fn up(&self, ctx: &Ctx) -> Result<()> {
+        if certificate::is_needed(&self.project(ctx)?) {
+            ctx.run_loud(self.xtask(ctx, &["cert", "self-signed"])?)?;
+        }
         ctx.run_loud(self.xtask(ctx, &["up"])?)
     }
 
