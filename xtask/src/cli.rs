@@ -207,6 +207,18 @@ pub(crate) enum Verb {
     Setup,
     /// Write, check or compare environment files; rotate secrets
     Env(EnvArgs),
+    /// Prove that production is the same stack as local, difference by difference
+    ///
+    /// Every difference of the rendered files needs a rule with its reason in deploy/parity.json, and
+    /// every rule a difference. Stacks that run are compared with their own files. Exit code 1 on any
+    /// violation. The JSON form is described in docs/parity.md.
+    Parity(ParityArgs),
+    /// Go through the hardening checklist, in the files and in what runs
+    ///
+    /// It speaks of the stack of .env.production, unless --env-file names another. What is not met on
+    /// purpose stands in deploy/audit.json with its reason. Exit code 1 on any failure. The JSON form is
+    /// described in docs/audit.md.
+    Audit(AuditArgs),
     /// Make, install, check or reload production's certificate
     ///
     /// It speaks of the stack of .env.production, unless --env-file names another.

@@ -1,5 +1,6 @@
 //! One file per family of verbs; each reads like its own recipe.
 
+pub(crate) mod audit;
 pub(crate) mod bench;
 pub(crate) mod cert;
 pub(crate) mod check;
@@ -9,6 +10,7 @@ pub(crate) mod down;
 pub(crate) mod env;
 pub(crate) mod image;
 pub(crate) mod logs;
+pub(crate) mod parity;
 pub(crate) mod setup;
 pub(crate) mod shell;
 pub(crate) mod status;

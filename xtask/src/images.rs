@@ -20,7 +20,7 @@ use crate::ctx::{Ctx, Invocation};
 use crate::stack::project::Project;
 
 /// The overlay that replaces the official images.
-const DISTRO_OVERLAY: &str = "deploy/distro/compose.yaml";
+pub(crate) const DISTRO_OVERLAY: &str = "deploy/distro/compose.yaml";
 const BASE_FILE: &str = "compose.yaml";
 
 /// Where the base images come from.

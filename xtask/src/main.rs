@@ -2,12 +2,14 @@
 //!
 //! This file is the table of contents: the verbs, one match, and the exit codes.
 
+mod audit;
 mod cli;
 mod commands;
 mod ctx;
 mod env;
 mod host;
 mod images;
+mod parity;
 mod stack;
 mod ui;
 
@@ -59,6 +61,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Doctor(args) => return commands::doctor::doctor(&ctx, &env_file, &args),
         Verb::Setup => commands::setup::setup(&ctx)?,
         Verb::Env(args) => commands::env::env(&ctx, &env_file, cli.global.kind(), &args)?,
+        Verb::Audit(args) => return commands::audit::audit(&ctx, &env_file, &args),
+        Verb::Parity(args) => return commands::parity::parity(&ctx, &env_file, &args),
         Verb::Cert(args) => commands::cert::cert(&ctx, &env_file, &args)?,
         Verb::Bench(args) => commands::bench::bench(&ctx, &args)?,
         Verb::Completions(args) => commands::shell::completions(&ctx, &env_file, &args),

@@ -149,6 +149,30 @@ pub(crate) enum EnvVerb {
 }
 
 #[derive(Args)]
+pub(crate) struct ParityArgs {
+    /// The table, Markdown for a pull request, or JSON for scripts
+    #[arg(long, value_enum, default_value_t = ReportFormat::Text)]
+    pub(crate) format: ReportFormat,
+}
+
+#[derive(Args)]
+pub(crate) struct AuditArgs {
+    /// The table, Markdown for a pull request, or JSON for scripts
+    #[arg(long, value_enum, default_value_t = ReportFormat::Text)]
+    pub(crate) format: ReportFormat,
+    /// Fail where the stack does not run, instead of leaving items unchecked
+    #[arg(long)]
+    pub(crate) running: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportFormat {
+    Text,
+    Markdown,
+    Json,
+}
+
+#[derive(Args)]
 pub(crate) struct CertArgs {
     #[command(subcommand)]
     pub(crate) verb: CertVerb,

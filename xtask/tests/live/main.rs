@@ -5,8 +5,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod faults;
+mod hardening;
 mod images;
 mod lifecycle;
+mod mutations;
 mod scripts;
 mod secrets;
 mod stand;

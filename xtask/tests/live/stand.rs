@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 
-const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
+pub(crate) const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
 /// The project's root.
@@ -71,6 +71,8 @@ impl Stand {
     pub(crate) fn production() -> Stand {
         let stand = Stand::prepared(&["--prod", "env", "init"]);
         stand.set("HTTP_ADDRESS", "127.0.0.1");
+        stand.set("CERTS_DIR", &stand.folder.join("certs/live").display().to_string());
+        stand.xtask(&["cert", "self-signed"]).ok();
         stand
     }
 

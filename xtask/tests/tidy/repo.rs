@@ -73,6 +73,8 @@ fn collect(folder: &Path, prefix: &str, found: &mut Vec<File>) {
         let kind = entry.file_type().unwrap();
         if kind.is_dir() {
             let foreign = name.starts_with('.') && !HIDDEN.contains(&name.as_str());
+            // Certificates, made on the machine that runs the stack.
+            let foreign = foreign || path == "deploy/certs";
             if !foreign && !MADE.contains(&name.as_str()) {
                 collect(&entry.path(), &format!("{path}/"), found);
             }

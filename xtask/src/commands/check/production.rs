@@ -43,6 +43,10 @@ pub(super) fn check(ctx: &Ctx, checks: &mut Checks) -> Result<()> {
 fn checks_on(ctx: &Ctx, checks: &mut Checks, trial: &Trial) -> Result<()> {
     if checks.check("production: up", || trial.up(ctx))? {
         checks.check("production: tests", || backend_tests(ctx, trial))?;
+        checks.check("production: parity", || ctx.run_loud(trial.xtask(ctx, &["parity"])?))?;
+        checks.check("production: audit", || {
+            ctx.run_loud(trial.xtask(ctx, &["audit", "--running"])?)
+        })?;
         checks.check("production: nginx", || lint_nginx(ctx, trial))?;
         checks.check("production: TLS", || scan_tls(ctx, trial))?;
     }
