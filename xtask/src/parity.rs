@@ -91,8 +91,8 @@ mod tests {
     }
 
     const RULES: &str = r#"{"rules": [
-        {"where": "services * read_only", "difference": "added", "value": true, "why": "hardening"},
-        {"where": "services nginx ports", "difference": "changed", "why": "the world"}
+        {"where": "services * read_only", "difference": "added", "value": true, "why": "it is hardened"},
+        {"where": "services nginx ports", "difference": "changed", "why": "the world comes"}
     ]}"#;
 
     #[test]

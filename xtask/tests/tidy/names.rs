@@ -147,7 +147,8 @@ fn is_alive(file: &File, files: &[File]) -> bool {
             return false;
         }
         let is_document = other.is_markdown();
-        let is_overlay = file.is_compose() && other.path.starts_with("xtask/src/");
+        let is_read_by_xtask = file.is_compose() || file.name().ends_with(".json");
+        let is_overlay = is_read_by_xtask && other.path.starts_with("xtask/src/");
         let calls_scripts = file.path.starts_with("scripts/") && !other.path.ends_with(".rs");
         let is_machine = other.is_compose() || other.path.starts_with("deploy/") && !is_document;
         is_machine || is_overlay || calls_scripts
