@@ -108,9 +108,10 @@ mod tests {
     #[test]
     fn a_rule_allows_its_own_difference_and_no_other() {
         let local = json!({"services": {"nginx": {"ports": [
-            {"target": 80, "protocol": "tcp", "published": "8080"}]}, "db": {}}});
+            {"target": 80, "protocol": "tcp", "published": "8080"}]}, "db": {"user": "1"}}});
         let production = json!({"services": {"nginx": {"read_only": true, "ports": [
-            {"target": 80, "protocol": "tcp", "published": "80"}]}, "db": {"read_only": false}}});
+            {"target": 80, "protocol": "tcp", "published": "80"}]}, "db": {"user": "1",
+            "read_only": false}}});
         let report = report(&local, &production, RULES);
         let verdicts: Vec<(&str, bool)> =
             report.differences.iter().map(|d| (d.path.as_str(), d.is_violation())).collect();
