@@ -223,6 +223,21 @@ pub(crate) enum Verb {
     ///
     /// It speaks of the stack of .env.production, unless --env-file names another.
     Cert(CertArgs),
+    /// Break a loaded stack in many ways, and check that nothing acknowledged is lost
+    ///
+    /// On a stack of its own, which is removed afterwards; with --prod it has production's files. A
+    /// constant load of people who write goes on while a fault is made, from a killed process to a
+    /// full disk; then everything is read back and compared with what was acknowledged. The table
+    /// and the promises are in docs/reliability.md; the report, with a plot for each case, in
+    /// target/drill. The faults are made from the host: this user must be allowed to send signals
+    /// to the containers' processes.
+    ///
+    /// Examples:
+    ///   cargo xtask drill --quick               a few minutes; a part of `ci`
+    ///   cargo xtask drill kill-redis --seed 7   one case, with the schedule of an earlier run
+    ///   cargo xtask drill --all --prod          every case on production's files
+    #[command(verbatim_doc_comment)]
+    Drill(DrillArgs),
     /// Measure, and print a table
     Bench(BenchArgs),
     /// Print the completions for a shell

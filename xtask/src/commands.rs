@@ -7,6 +7,7 @@ pub(crate) mod check;
 pub(crate) mod db;
 pub(crate) mod doctor;
 pub(crate) mod down;
+pub(crate) mod drill;
 pub(crate) mod env;
 pub(crate) mod image;
 pub(crate) mod logs;

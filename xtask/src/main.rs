@@ -64,6 +64,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Audit(args) => return commands::audit::audit(&ctx, &env_file, &args),
         Verb::Parity(args) => return commands::parity::parity(&ctx, &env_file, &args),
         Verb::Cert(args) => commands::cert::cert(&ctx, &env_file, &args)?,
+        Verb::Drill(args) => commands::drill::drill(&ctx, cli.global.kind(), &args)?,
         Verb::Bench(args) => commands::bench::bench(&ctx, &args)?,
         Verb::Completions(args) => commands::shell::completions(&ctx, &env_file, &args),
     }

@@ -200,6 +200,26 @@ pub(crate) enum CertVerb {
 }
 
 #[derive(Args)]
+pub(crate) struct DrillArgs {
+    /// Cases by name
+    pub(crate) cases: Vec<String>,
+    /// Every case, but for those that hit the whole machine: they must be named
+    #[arg(long, conflicts_with_all = ["cases", "quick"])]
+    pub(crate) all: bool,
+    /// Some cases, in at most three minutes
+    #[arg(long, conflicts_with = "cases")]
+    pub(crate) quick: bool,
+    /// Print the cases and their bounds
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// The seed that an earlier run printed: the same requests in the same order
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    #[command(flatten)]
+    pub(crate) format: FormatArgs,
+}
+
+#[derive(Args)]
 pub(crate) struct BenchArgs {
     #[command(subcommand)]
     pub(crate) verb: BenchVerb,

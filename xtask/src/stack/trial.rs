@@ -90,11 +90,8 @@ impl Trial {
     /// # Errors
     /// The variables cannot be read.
     pub(crate) fn described_to(&self, ctx: &Ctx, xtask: Invocation) -> Result<Invocation> {
-        let mut invocation = xtask.arg("--env-file").arg(&self.env_file).arg("--yes");
-        for variable in project::variables(ctx)? {
-            invocation = invocation.env_remove(&variable.name);
-        }
-        Ok(invocation)
+        let invocation = xtask.arg("--env-file").arg(&self.env_file).arg("--yes");
+        without_exports(ctx, invocation)
     }
 
     /// Brings the stack up, with every line shown; one of production gets a certificate before.
@@ -144,6 +141,17 @@ impl Trial {
         }
         Ok(())
     }
+}
+
+/// A command that the person's exported variables do not reach: the trial's own file decides.
+///
+/// # Errors
+/// The variables cannot be read.
+pub(crate) fn without_exports(ctx: &Ctx, mut command: Invocation) -> Result<Invocation> {
+    for variable in project::variables(ctx)? {
+        command = command.env_remove(&variable.name);
+    }
+    Ok(command)
 }
 
 /// What the developer's own stack has found out about images; looking again takes a while.

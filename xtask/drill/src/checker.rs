@@ -1,0 +1,276 @@
+//! The checker: compares what the stack says after a fault with what it had acknowledged, and judges
+//! every answer that it gave meanwhile. It reads through nginx, as a person would.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result, anyhow, ensure};
+
+use crate::cases::{Bound, Errors};
+use crate::load::{Client, Request};
+use crate::workload::{self, Outcome, Sample, Session, State, Write};
+
+/// How many violations of one kind are spelled out.
+const SHOWN: usize = 3;
+
+/// What became of the writes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Acknowledged, and not there.
+    pub lost: Vec<String>,
+    /// There more than once, whether acknowledged or not.
+    pub duplicated: Vec<String>,
+    /// There, and never sent.
+    pub foreign: Vec<String>,
+    /// Not acknowledged, and there once: the answer was lost, not the write.
+    pub kept: usize,
+}
+
+/// Compares the writes with what each person's list holds.
+pub fn compare(
+    writes: &BTreeMap<String, (usize, Write)>,
+    found: &BTreeMap<usize, Vec<String>>,
+) -> Count {
+    let mut times: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut count = Count::default();
+    for (person, keys) in found {
+        for key in keys {
+            *times.entry(key).or_default() += 1;
+            // In somebody else's list it is as foreign as one that was never sent.
+            if writes.get(key).is_none_or(|(owner, _)| owner != person) {
+                count.foreign.push(key.clone());
+            }
+        }
+    }
+    for (key, (_, write)) in writes {
+        match (times.get(key.as_str()).copied().unwrap_or(0), write) {
+            (0, Write::Acknowledged) => count.lost.push(key.clone()),
+            (0, Write::Unknown) | (1, Write::Acknowledged) => {}
+            (1, Write::Unknown) => count.kept += 1,
+            (_, _) => count.duplicated.push(key.clone()),
+        }
+    }
+    count
+}
+
+/// Everything that one person wrote, as keys, newest first.
+///
+/// # Errors
+/// A page cannot be read.
+pub async fn read_all(client: &Client, session: &Session) -> Result<Vec<String>> {
+    let mut keys = Vec::new();
+    let mut before = None;
+    loop {
+        let request = workload::sign(workload::page(before), session);
+        let answer = client.send(request).await.map_err(|failure| anyhow!("{failure}"))?;
+        ensure!(answer.status == 200, "read what was written: the answer is {}", answer.status);
+        let page = answer.json();
+        let first = |text: &str| text.split(' ').next().unwrap_or_default().to_owned();
+        keys.extend(workload::texts(&page).map(first));
+        before = workload::next(&page);
+        if before.is_none() {
+            return Ok(keys);
+        }
+    }
+}
+
+/// Reads everything back and compares.
+///
+/// # Errors
+/// Something cannot be read.
+pub async fn check_writes(client: &Client, state: &State) -> Result<Count> {
+    let mut found = BTreeMap::new();
+    for person in 0..state.people.len() {
+        let session = state.sessions.iter().rfind(|session| session.person == person);
+        let session = session.context("everybody has a session")?;
+        found.insert(person, read_all(client, session).await?);
+    }
+    Ok(compare(&state.writes, &found))
+}
+
+/// The sessions that are no longer accepted, as sentences.
+///
+/// # Errors
+/// There is no answer.
+pub async fn check_sessions(client: &Client, state: &State) -> Result<Vec<String>> {
+    let mut ended = Vec::new();
+    for session in &state.sessions {
+        let request = workload::sign(Request::get("/api/session"), session);
+        let answer = client.send(request).await.map_err(|failure| anyhow!("{failure}"))?;
+        if answer.status != 200 || answer.json()["csrf_token"] != session.token {
+            let (person, since) = (session.person, session.since);
+            let status = answer.status;
+            ended.push(format!("person {person}'s session of second {since:.1} gets {status}"));
+        }
+    }
+    Ok(ended)
+}
+
+/// When the fault was there, in seconds since the case began.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    /// It was made.
+    pub fault: f64,
+    /// It was taken away, or was over by itself.
+    pub healed: f64,
+}
+
+/// What the answers meanwhile were like.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Measured {
+    /// How many requests did not do what they were sent for.
+    pub count: usize,
+    /// Seconds from the fault to the first and to the last of them (when they were due).
+    pub seen: Option<(f64, f64)>,
+    /// Seconds from the end of the fault until nothing failed any more.
+    pub recovered_after: f64,
+}
+
+/// Measures the errors of a case.
+pub fn measure(samples: &[Sample], window: Window) -> Measured {
+    let failed: Vec<&Sample> = samples.iter().filter(|sample| !sample.outcome.is_fine()).collect();
+    let first = failed.iter().map(|sample| sample.due).reduce(f64::min);
+    let last = failed.iter().map(|sample| sample.due).reduce(f64::max);
+    let seen = first.zip(last).map(|(first, last)| (first - window.fault, last - window.fault));
+    let recovered_after = last.map_or(0.0, |last| (last - window.healed).max(0.0));
+    Measured { count: failed.len(), seen, recovered_after }
+}
+
+/// What was wrong with the answers of a case, as sentences.
+pub fn judge_answers(samples: &[Sample], window: Window, bound: &Bound) -> Vec<String> {
+    let mut found: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
+    let end = window.healed + bound.recover.as_secs_f64();
+    for sample in samples.iter().filter(|sample| !sample.outcome.is_fine()) {
+        let (what, due) = (sample.what, sample.due - window.fault);
+        let mut add = |kind, text: String| {
+            found.entry(kind).or_default().push(format!("{what} at {due:+.2} s: {text}"));
+        };
+        let took = sample.done - sample.sent;
+        match &sample.outcome {
+            Outcome::Fine => {}
+            Outcome::Wrong(text) => add("no fault explains this answer", text.clone()),
+            _ if bound.errors == Errors::None => add("nothing may fail here", text_of(sample)),
+            Outcome::NoAnswer(text) if bound.errors == Errors::Honest => {
+                add("without an answer", text.clone());
+            }
+            Outcome::Unavailable { malformed: Some(text), .. } => {
+                add("an error of another form than promised", text.clone());
+            }
+            Outcome::Unavailable { .. } | Outcome::NoAnswer(_) => {}
+        }
+        if sample.done < window.fault {
+            add("failed before there was a fault", text_of(sample));
+        }
+        if sample.due > end {
+            add("failed after the time for recovery", text_of(sample));
+        }
+        if took > bound.slowest.as_secs_f64() {
+            add("slow to say that it failed", format!("{took:.2} s, {}", text_of(sample)));
+        }
+    }
+    found.into_iter().map(|(kind, list)| summary(kind, &list)).collect()
+}
+
+fn text_of(sample: &Sample) -> String {
+    match &sample.outcome {
+        Outcome::Fine => "fine".to_owned(),
+        Outcome::Unavailable { status, .. } => status.to_string(),
+        Outcome::NoAnswer(text) | Outcome::Wrong(text) => text.clone(),
+    }
+}
+
+/// One sentence for any number of violations of a kind.
+pub fn summary(kind: &str, list: &[String]) -> String {
+    let distinct: BTreeSet<&String> = list.iter().collect();
+    let shown: Vec<&str> = distinct.into_iter().take(SHOWN).map(String::as_str).collect();
+    format!("{kind} ({}): {}", list.len(), shown.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn writes(list: &[(&str, Write)]) -> BTreeMap<String, (usize, Write)> {
+        list.iter().map(|(key, write)| ((*key).to_owned(), (0, *write))).collect()
+    }
+
+    fn found(keys: &[&str]) -> BTreeMap<usize, Vec<String>> {
+        BTreeMap::from([(0, keys.iter().map(|key| (*key).to_owned()).collect())])
+    }
+
+    #[test]
+    fn an_acknowledged_write_is_there_exactly_once() {
+        let one = writes(&[("a", Write::Acknowledged)]);
+        assert_eq!(compare(&one, &found(&["a"])), Count::default());
+        assert_eq!(compare(&one, &found(&[])).lost, ["a"]);
+        assert_eq!(compare(&one, &found(&["a", "a"])).duplicated, ["a"]);
+    }
+
+    #[test]
+    fn an_unknown_write_is_there_at_most_once() {
+        let one = writes(&[("a", Write::Unknown)]);
+        assert_eq!(compare(&one, &found(&[])), Count::default());
+        assert_eq!(compare(&one, &found(&["a"])).kept, 1);
+        assert_eq!(compare(&one, &found(&["a", "a"])).duplicated, ["a"]);
+    }
+
+    #[test]
+    fn what_nobody_wrote_is_foreign_and_so_is_what_another_wrote() {
+        assert_eq!(compare(&writes(&[]), &found(&["x"])).foreign, ["x"]);
+        let theirs = BTreeMap::from([("a".to_owned(), (1, Write::Acknowledged))]);
+        assert_eq!(compare(&theirs, &found(&["a"])).foreign, ["a"]);
+    }
+
+    fn sample(due: f64, took: f64, outcome: Outcome) -> Sample {
+        Sample { what: "write", due, sent: due, done: due + took, outcome }
+    }
+
+    const UNAVAILABLE: Outcome = Outcome::Unavailable { status: 503, malformed: None };
+
+    fn judged(sample: Sample, errors: Errors) -> Vec<String> {
+        let bound =
+            Bound { errors, recover: Duration::from_secs(3), slowest: Duration::from_secs(2) };
+        judge_answers(&[sample], Window { fault: 2.0, healed: 5.0 }, &bound)
+    }
+
+    #[test]
+    fn an_honest_error_within_the_window_is_no_violation() {
+        assert_eq!(judged(sample(2.5, 0.1, UNAVAILABLE), Errors::Honest), [""; 0]);
+        assert_eq!(judged(sample(7.9, 0.1, UNAVAILABLE), Errors::Honest), [""; 0]);
+    }
+
+    #[test]
+    fn each_rule_catches_what_it_is_for() {
+        let no_answer = Outcome::NoAnswer("broken".to_owned());
+        let malformed = Outcome::Unavailable { status: 502, malformed: Some("html".to_owned()) };
+        let wrong = Outcome::Wrong("500".to_owned());
+        let cases = [
+            (sample(1.0, 0.1, UNAVAILABLE), Errors::Honest, "failed before there was a fault"),
+            (sample(8.1, 0.1, UNAVAILABLE), Errors::Honest, "failed after the time for recovery"),
+            (sample(3.0, 2.1, UNAVAILABLE), Errors::Honest, "slow to say that it failed"),
+            (sample(3.0, 0.1, UNAVAILABLE), Errors::None, "nothing may fail here"),
+            (sample(3.0, 0.1, no_answer.clone()), Errors::Honest, "without an answer"),
+            (sample(3.0, 0.1, malformed), Errors::Honest, "an error of another form"),
+            (sample(3.0, 0.1, wrong), Errors::AlsoNoAnswer, "no fault explains this answer"),
+        ];
+        for (sample, errors, expected) in cases {
+            let found = judged(sample, errors);
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(found[0].starts_with(expected), "{found:?} is not {expected:?}");
+        }
+        assert_eq!(judged(sample(3.0, 0.1, no_answer), Errors::AlsoNoAnswer), [""; 0]);
+    }
+
+    #[test]
+    fn recovery_counts_from_the_end_of_the_fault() {
+        let window = Window { fault: 2.0, healed: 5.0 };
+        let samples = [sample(2.5, 0.1, UNAVAILABLE), sample(6.0, 0.1, UNAVAILABLE)];
+        let measured = measure(&samples, window);
+        assert_eq!(measured.count, 2);
+        assert_eq!(measured.seen, Some((0.5, 4.0)));
+        assert!((measured.recovered_after - 1.0).abs() < 1e-9);
+        let none = measure(&[], window);
+        assert_eq!(none, Measured { count: 0, seen: None, recovered_after: 0.0 });
+    }
+}

@@ -1,0 +1,19 @@
+//! Proof under load and faults. One supervisor owns the workload, the faults and the checker: it
+//! loads a stack of its own at a constant rate, breaks a part of it for real, and compares what the
+//! stack says afterwards with what it had acknowledged.
+//!
+//! `cargo xtask drill` prepares that stack, runs this program and removes the stack again.
+
+pub mod arena;
+pub mod cases;
+pub mod checker;
+pub mod docker;
+pub mod load;
+pub mod probe;
+pub mod proxy;
+pub mod report;
+pub mod secrets;
+pub mod stack;
+pub mod supervisor;
+pub mod usage;
+pub mod workload;

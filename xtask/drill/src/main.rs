@@ -1,0 +1,169 @@
+//! `drill`: faults under load, on a stack of its own. `cargo xtask drill` is how it is started.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+
+use drill::arena::Arena;
+use drill::cases::{CASES, Case, Ground};
+use drill::report::{self, Report};
+use drill::stack::Stack;
+use drill::supervisor::{self, RATE, Supervisor};
+
+/// Exit codes: 0 every case within its bound, 1 not, 130 interrupted.
+#[derive(Parser)]
+struct Cli {
+    /// The cases; none with --all or --quick
+    cases: Vec<String>,
+    /// Every case but those that hit the whole machine
+    #[arg(long, conflicts_with_all = ["quick", "cases"])]
+    all: bool,
+    /// A few cases, in at most three minutes
+    #[arg(long, conflicts_with = "cases")]
+    quick: bool,
+    /// Print the cases and their bounds
+    #[arg(long)]
+    list: bool,
+    /// Gives the schedules of an earlier run again
+    #[arg(long)]
+    seed: Option<u64>,
+    /// The repository
+    #[arg(long, required_unless_present = "list")]
+    root: Option<PathBuf>,
+    /// The environment file of a stack that is not up
+    #[arg(long, required_unless_present = "list")]
+    env_file: Option<PathBuf>,
+    /// The program that brings it up
+    #[arg(long, required_unless_present = "list")]
+    xtask: Option<PathBuf>,
+    /// Where report.json and report.html go
+    #[arg(long, required_unless_present = "list")]
+    report: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = tokio::select! {
+        outcome = run(&cli) => outcome,
+        // The guards of the running case put right what it has done.
+        () = interrupted() => {
+            eprintln!("interrupted");
+            return ExitCode::from(130);
+        }
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn interrupted() {
+    let watch = |kind| signal(kind).map_err(|error| eprintln!("cannot watch for signals: {error}"));
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (watch(SignalKind::interrupt()), watch(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+/// Runs the cases; true if none failed.
+async fn run(cli: &Cli) -> Result<bool> {
+    if cli.list {
+        print!("{}", report::list(CASES));
+        return Ok(true);
+    }
+    let cases = chosen(cli)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seed = cli.seed.unwrap_or_else(|| u64::from(now.subsec_nanos()) ^ now.as_secs());
+    eprintln!("{} cases, seed {seed}, {RATE} requests a second", cases.len());
+    let (began, start) = (now.as_secs(), Instant::now());
+    let [root, env_file, xtask, folder] = paths(cli)?;
+    let stack = Stack::load(root, env_file)?;
+    let is_production = stack.value("APP_ENV") == "production";
+    let arena = Arena::prepare(stack, xtask.to_owned()).await?;
+    let mut report = Report {
+        seed,
+        stack: if is_production { "production" } else { "local" },
+        engine: supervisor::engine().await?,
+        rate: RATE,
+        began,
+        took: 0.0,
+        cases: Vec::new(),
+    };
+    for ground in [Ground::Usual, Ground::SmallVolumes, Ground::Machine] {
+        let cases: Vec<&Case> = cases.iter().copied().filter(|c| c.ground == ground).collect();
+        if cases.is_empty() {
+            continue;
+        }
+        if !report.cases.is_empty() {
+            arena.down().await?;
+        }
+        arena.up(ground).await?;
+        let supervisor = Supervisor::begin(&arena, seed).await?;
+        for case in cases {
+            let result = supervisor.run(case).await?;
+            eprintln!("{}", report::line(&result));
+            report.cases.push(result);
+            report.took = start.elapsed().as_secs_f64();
+            write(folder, &report)?;
+        }
+    }
+    eprintln!("\n{}", report::table(&report));
+    eprintln!("{}", folder.join("report.html").display());
+    Ok(report.is_clean())
+}
+
+/// Root, environment file, xtask and the report's folder: clap has made sure of them.
+fn paths(cli: &Cli) -> Result<[&Path; 4]> {
+    let all = [&cli.root, &cli.env_file, &cli.xtask, &cli.report].map(Option::as_deref);
+    match all {
+        [Some(a), Some(b), Some(c), Some(d)] => Ok([a, b, c, d]),
+        _ => anyhow::bail!("start it with `cargo xtask drill`, which says where the stack is"),
+    }
+}
+
+/// Written after every case: what was found is kept, however the run ends.
+fn write(folder: &Path, report: &Report) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    let json = serde_json::to_string_pretty(report).context("write the report as JSON")?;
+    for (name, text) in [
+        ("report.json", json + "\n"),
+        ("report.html", report::page(report)),
+        ("report.md", report::markdown(report)),
+    ] {
+        let path = folder.join(name);
+        fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn chosen(cli: &Cli) -> Result<Vec<&'static Case>> {
+    let names: BTreeSet<&str> = cli.cases.iter().map(String::as_str).collect();
+    let known: Vec<&str> = CASES.iter().map(|case| case.name).collect();
+    for name in &names {
+        ensure!(known.contains(name), "there is no case {name:?}; there are: {}", known.join(", "));
+    }
+    let is_chosen = |case: &&Case| {
+        names.contains(case.name)
+            || (cli.all && case.ground != Ground::Machine)
+            || (cli.quick && case.quick)
+    };
+    let chosen: Vec<&Case> = CASES.iter().filter(is_chosen).collect();
+    ensure!(!chosen.is_empty(), "name cases, or --all or --quick; there are: {}", known.join(", "));
+    Ok(chosen)
+}

@@ -1,0 +1,143 @@
+//! The drill's own log, kept outside the stack: what was acknowledged, what may have happened, and
+//! how every request ended.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What is known of a write from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Answered with 201: it must be there once.
+    Acknowledged,
+    /// Sent, and not answered with 201: it may be there once.
+    Unknown,
+}
+
+/// A session that was given out.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// Whose.
+    pub person: usize,
+    /// The cookie, as it is sent back.
+    pub cookie: String,
+    /// The token of unsafe requests.
+    pub token: String,
+    /// Seconds since the start of the run at which the answer came.
+    pub since: f64,
+}
+
+/// Somebody with an account.
+#[derive(Clone, Debug)]
+pub struct Person {
+    /// The e-mail address.
+    pub email: String,
+    /// The password.
+    pub password: String,
+}
+
+/// How a request ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// As it should.
+    Fine,
+    /// 502, 503 or 504; with what is wrong with its form, if something is.
+    Unavailable {
+        /// The status.
+        status: u16,
+        /// What RFC 9457 or the stack's own rule asks for and is not there.
+        malformed: Option<String>,
+    },
+    /// No answer at all.
+    NoAnswer(String),
+    /// An answer that no fault explains.
+    Wrong(String),
+}
+
+impl Outcome {
+    /// Whether the request did what it was sent for.
+    pub fn is_fine(&self) -> bool {
+        *self == Outcome::Fine
+    }
+}
+
+/// One request.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// What was asked.
+    pub what: &'static str,
+    /// When it was due, in seconds since the case began.
+    pub due: f64,
+    /// When it was sent.
+    pub sent: f64,
+    /// When the answer was there, or the request was given up.
+    pub done: f64,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// Everything that was seen so far. Cloning shares it.
+#[derive(Clone, Default)]
+pub struct Journal(Arc<Mutex<State>>);
+
+/// What the journal holds.
+#[derive(Default)]
+pub struct State {
+    /// Everybody who has an account.
+    pub people: Vec<Person>,
+    /// Every session that was given out.
+    pub sessions: Vec<Session>,
+    /// Every write of the run, by its key, which its text begins with.
+    pub writes: BTreeMap<String, (usize, Write)>,
+    /// Every request of the running case.
+    pub samples: Vec<Sample>,
+    /// Keys that were acknowledged and not in the list that was asked for afterwards.
+    pub stale: Vec<String>,
+}
+
+impl Journal {
+    /// The state, for as long as the guard lives.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A copy of everything but the samples.
+    pub fn snapshot(&self) -> State {
+        let state = self.state();
+        State {
+            people: state.people.clone(),
+            sessions: state.sessions.clone(),
+            writes: state.writes.clone(),
+            samples: Vec::new(),
+            stale: state.stale.clone(),
+        }
+    }
+
+    /// Notes that a write is about to be sent.
+    pub fn sending(&self, key: &str, person: usize) {
+        self.state().writes.entry(key.to_owned()).or_insert((person, Write::Unknown));
+    }
+
+    /// Notes that a write was answered with 201.
+    pub fn acknowledged(&self, key: &str) {
+        if let Some(entry) = self.state().writes.get_mut(key) {
+            entry.1 = Write::Acknowledged;
+        }
+    }
+
+    /// The newest session of somebody, and how many of theirs there are.
+    pub fn session_of(&self, person: usize) -> Option<Session> {
+        self.state().sessions.iter().rfind(|session| session.person == person).cloned()
+    }
+
+    /// Adds one request to the running case.
+    pub fn add(&self, sample: Sample) {
+        self.state().samples.push(sample);
+    }
+
+    /// Begins a case: takes the samples of the one before away.
+    pub fn begin(&self) -> Vec<Sample> {
+        let mut state = self.state();
+        state.stale.clear();
+        std::mem::take(&mut state.samples)
+    }
+}
