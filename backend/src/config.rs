@@ -2,11 +2,13 @@
 //! name of the variable and what to do. Nothing else in the program reads the environment.
 
 mod reader;
+mod rotating;
 mod secret;
 
 use std::{fmt, net::SocketAddr};
 
 pub use reader::Reader;
+pub use rotating::{Keys, Password, Rotating};
 pub use secret::{Key, Secret};
 
 /// Which kind of installation this is. It decides on cookies and seeds, never on topology.
@@ -30,7 +32,7 @@ pub struct DatabaseConfig {
     /// The role.
     pub user: String,
     /// Its password.
-    pub password: Secret<String>,
+    pub password: Password,
     /// The database.
     pub dbname: String,
 }
@@ -43,7 +45,7 @@ pub struct RedisConfig {
     /// TCP port.
     pub port: u16,
     /// The password of the user [`REDIS_USER`].
-    pub password: Secret<String>,
+    pub password: Password,
 }
 
 /// Everything that serving needs.
@@ -60,9 +62,9 @@ pub struct Config {
     /// Redis.
     pub redis: RedisConfig,
     /// Keys the hash under which a session is stored.
-    pub session_secret: Key,
+    pub session_secret: Keys,
     /// Keys the tokens against cross-site request forgery.
-    pub csrf_key: Key,
+    pub csrf_key: Keys,
 }
 
 /// What is wrong with the environment, one sentence per variable.
@@ -89,7 +91,7 @@ impl Config {
         let session_secret = reader.key("SESSION_SECRET");
         let csrf_key = reader.key("CSRF_SECRET_KEY");
         if let (Some(session), Some(csrf)) = (&session_secret, &csrf_key)
-            && session.expose() == csrf.expose()
+            && session.current() == csrf.current()
         {
             reader.reject("CSRF_SECRET_KEY must differ from SESSION_SECRET: generate a second key");
         }
@@ -104,6 +106,18 @@ impl Config {
                 csrf_key: csrf_key?,
             })
         })
+    }
+
+    /// Reads the files of secrets again, and says which hold something else now.
+    pub fn reload(&self) -> Vec<&'static str> {
+        let changed = [
+            ("PG_PASSWORD", self.database.password.reload()),
+            ("PG_OWNER_PASSWORD", self.owner.password.reload()),
+            ("REDIS_PASSWORD", self.redis.password.reload()),
+            ("SESSION_SECRET", self.session_secret.reload()),
+            ("CSRF_SECRET_KEY", self.csrf_key.reload()),
+        ];
+        changed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
     }
 
     /// Cookies are marked `Secure` where a browser reaches the site over TLS.
@@ -162,7 +176,7 @@ fn owner(reader: &mut Reader<'_>) -> Option<DatabaseConfig> {
 fn database_of(
     reader: &mut Reader<'_>,
     user: Option<String>,
-    password: Option<Secret<String>>,
+    password: Option<Password>,
 ) -> Option<DatabaseConfig> {
     let host = reader.required("PG_HOST");
     let port = reader.parse("PG_PORT", "5432", "a port number");
@@ -264,6 +278,7 @@ mod tests {
         variables.remove("PG_PASSWORD");
         let config = read(&variables).unwrap();
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(config.database.password.expose(), "from-a-file");
+        assert_eq!(config.database.password.current().expose(), "from-a-file");
+        assert_eq!(config.database.password.all().len(), 2);
     }
 }

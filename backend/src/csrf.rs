@@ -15,7 +15,11 @@ use axum::{
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::{config::Key, error::Error, sessions::SessionId};
+use crate::{
+    config::{Key, Keys},
+    error::Error,
+    sessions::SessionId,
+};
 
 /// The header that carries the token.
 pub const HEADER: &str = "x-csrf-token";
@@ -23,17 +27,17 @@ pub const HEADER: &str = "x-csrf-token";
 /// Makes and checks tokens. A token is a keyed hash of the session's id: nothing is stored, and a
 /// token dies with its session.
 #[derive(Clone)]
-pub struct Tokens(Key);
+pub struct Tokens(Keys);
 
 impl Tokens {
     /// With the key `CSRF_SECRET_KEY`.
-    pub fn new(key: Key) -> Self {
-        Self(key)
+    pub fn new(keys: Keys) -> Self {
+        Self(keys)
     }
 
     /// The token of a session.
     pub fn issue(&self, id: SessionId) -> String {
-        hex::encode(self.mac(id).finalize().into_bytes())
+        hex::encode(mac(&self.0.current(), id).finalize().into_bytes())
     }
 
     /// Refuses a request without the token of its session.
@@ -41,7 +45,7 @@ impl Tokens {
         let token = headers.get(HEADER).and_then(|value| hex::decode(value).ok());
         // The comparison takes the same time for every wrong token.
         match token {
-            Some(token) if self.mac(id).verify_slice(&token).is_ok() => Ok(()),
+            Some(token) if self.is_right(&token, id) => Ok(()),
             _ => Err(Error::Forbidden(
                 "The header X-CSRF-Token is missing or not this session's. GET /api/session \
                  returns the token.",
@@ -49,14 +53,20 @@ impl Tokens {
         }
     }
 
-    fn mac(&self, id: SessionId) -> Hmac<Sha256> {
-        // HMAC takes keys of every length, so this cannot fail; the empty key is never reached.
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.expose())
-            .unwrap_or_else(|_| Hmac::<Sha256>::new(&Default::default()));
-        mac.update(b"csrf-token:");
-        mac.update(id.as_bytes());
-        mac
+    /// Made with the current key or a previous one. Another replica may know a newer key than we do.
+    fn is_right(&self, token: &[u8], id: SessionId) -> bool {
+        let matches = || self.0.all().iter().any(|key| mac(key, id).verify_slice(token).is_ok());
+        matches() || self.0.reload() && matches()
     }
+}
+
+fn mac(key: &Key, id: SessionId) -> Hmac<Sha256> {
+    // HMAC takes keys of every length, so this cannot fail; the empty key is never reached.
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.expose())
+        .unwrap_or_else(|_| Hmac::<Sha256>::new(&Default::default()));
+    mac.update(b"csrf-token:");
+    mac.update(id.as_bytes());
+    mac
 }
 
 /// Whether a method may change something.
@@ -135,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_token_is_good_for_its_session_and_key_only() {
-        let tokens = Tokens::new(Key::new([1; 64]));
+        let tokens = Tokens::new(Keys::fixed(Key::new([1; 64])));
         let [mine, other] = ["0a", "0b"].map(|byte| SessionId::parse(&byte.repeat(32)).unwrap());
         let check = |token: &str, id| tokens.check(&headers(&[(HEADER, token)]), id).is_ok();
         let token = tokens.issue(mine);
@@ -144,6 +154,6 @@ mod tests {
         assert!(!check(&token[..62], mine));
         assert!(!check("not hexadecimal", mine));
         assert!(tokens.check(&HeaderMap::new(), mine).is_err());
-        assert_ne!(Tokens::new(Key::new([2; 64])).issue(mine), token);
+        assert_ne!(Tokens::new(Keys::fixed(Key::new([2; 64]))).issue(mine), token);
     }
 }

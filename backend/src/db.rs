@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use sqlx::{
-    Connection, PgConnection, PgPool,
+    Connection, PgConnection, PgPool, Postgres,
+    pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -18,7 +19,8 @@ pub const ACQUIRE_DEADLINE: Duration = Duration::from_millis(1500);
 const PING_DEADLINE: Duration = Duration::from_millis(300);
 /// How long one attempt of the start-up wait may take.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
-const POOL_SIZE: u32 = 10;
+/// Connections that one process holds at most.
+pub const POOL_SIZE: u32 = 10;
 
 /// Why the start-up wait gave up.
 #[derive(Debug, thiserror::Error)]
@@ -48,21 +50,70 @@ pub fn options(config: &DatabaseConfig, application: &str) -> PgConnectOptions {
         .host(&config.host)
         .port(config.port)
         .username(&config.user)
-        .password(config.password.expose())
+        .password(config.password.accepted().expose())
         .database(&config.dbname)
         .ssl_mode(PgSslMode::Disable)
         .application_name(application)
 }
 
-/// The pool that requests use. It connects when first asked, so it can be made while the database
-/// is down, and recovers by itself when it comes back.
-pub fn pool(config: &DatabaseConfig) -> PgPool {
-    let options = options(config, "backend").options([
+/// The pool that requests use. Clones share it. It connects when first asked, so it can be made while
+/// the database is down, and recovers by itself when it comes back.
+#[derive(Clone)]
+pub struct Database {
+    pool: PgPool,
+    config: DatabaseConfig,
+}
+
+impl Database {
+    /// Connects to nothing yet.
+    pub fn new(config: &DatabaseConfig) -> Self {
+        Self { pool: pool(config), config: config.clone() }
+    }
+
+    /// A connection, within [`ACQUIRE_DEADLINE`]. A password that was changed a moment ago is read
+    /// again and tried again until then: whoever asks does not notice a rotation.
+    pub async fn acquire(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+        let deadline = Instant::now() + ACQUIRE_DEADLINE;
+        loop {
+            match self.pool.acquire().await {
+                Err(error) if is_wrong_password(&error) && Instant::now() < deadline => {
+                    self.config.password.refused();
+                    self.renew();
+                    sleep(Duration::from_millis(20)).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Makes new connections with what the password is now; those that are open stay.
+    pub fn renew(&self) {
+        self.pool.set_connect_options(pool_options(&self.config));
+    }
+
+    /// Says goodbye to the server.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// How many connections there are, and how many of them are idle.
+    pub fn usage(&self) -> (u32, usize) {
+        (self.pool.size(), self.pool.num_idle())
+    }
+}
+
+fn pool_options(config: &DatabaseConfig) -> PgConnectOptions {
+    // The role's own time-outs (deploy/postgres/roles.sql) are the same. Here they are what this
+    // program relies on, whichever role it is given.
+    options(config, "backend").options([
         // No request may hold a connection for long: the caller has given up by then.
         ("statement_timeout", "5s"),
         ("lock_timeout", "3s"),
         ("idle_in_transaction_session_timeout", "10s"),
-    ]);
+    ])
+}
+
+fn pool(config: &DatabaseConfig) -> PgPool {
     PgPoolOptions::new()
         .max_connections(POOL_SIZE)
         .acquire_timeout(ACQUIRE_DEADLINE)
@@ -77,7 +128,7 @@ pub fn pool(config: &DatabaseConfig) -> PgPool {
                 }
             })
         })
-        .connect_lazy_with(options)
+        .connect_lazy_with(pool_options(config))
 }
 
 /// Waits until the database accepts a connection with the configured role, or `deadline` is over.
@@ -88,15 +139,21 @@ pub async fn wait(
     report: &(dyn Fn(&str) + Sync),
 ) -> Result<(), WaitError> {
     let start = Instant::now();
-    let options = options(config, "backend wait");
     let mut last = String::new();
+    let mut refusals = 0;
     loop {
+        let options = options(config, "backend wait");
         let attempt = timeout(CONNECT_DEADLINE, PgConnection::connect_with(&options)).await;
         let reason = match attempt {
             Ok(Ok(connection)) => {
                 // Failing to say goodbye does not make the server less ready.
                 let _ = timeout(PING_DEADLINE, connection.close()).await;
                 return Ok(());
+            }
+            // In the middle of a rotation the server may still have the previous one.
+            Ok(Err(error)) if is_wrong_password(&error) && refusals < config.password.refused() => {
+                refusals += 1;
+                continue;
             }
             Ok(Err(error)) => match refusal(&error, config) {
                 Some(refusal) => return Err(WaitError::Refused(refusal)),
@@ -114,6 +171,10 @@ pub async fn wait(
         }
         sleep(Duration::from_millis(200)).await;
     }
+}
+
+fn is_wrong_password(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "28P01")
 }
 
 /// The answers that no waiting changes, with what to do about them.

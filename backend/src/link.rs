@@ -1,11 +1,14 @@
 //! The one connection to Redis, shared by whoever needs it. It reconnects by itself, and nothing
 //! waits for it longer than [`DEADLINE`].
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use redis::{
-    Client, ConnectionAddr, FromRedisValue, IntoConnectionInfo, RedisConnectionInfo, RedisError,
-    ScriptInvocation,
+    Client, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisConnectionInfo,
+    RedisError, ScriptInvocation,
     aio::{ConnectionManager, ConnectionManagerConfig},
     io::tcp::TcpSettings,
 };
@@ -23,7 +26,11 @@ const RESPONSE: Duration = Duration::from_millis(600);
 
 /// Redis. Cloning it shares the connection.
 #[derive(Clone)]
-pub struct Link(ConnectionManager);
+pub struct Link {
+    /// Replaced when the password is another one: the manager would reconnect with the old one.
+    manager: Arc<RwLock<ConnectionManager>>,
+    config: RedisConfig,
+}
 
 impl Link {
     /// Connects, waiting at most `limit` for a Redis that is still starting.
@@ -35,9 +42,18 @@ impl Link {
         let address = format!("{}:{}", config.host, config.port);
         let start = Instant::now();
         let mut last = String::new();
+        let mut refusals = 0;
         loop {
             let reason = match Self::attempt(config).await {
-                Ok(link) => return Ok(link),
+                Ok(manager) => {
+                    let manager = Arc::new(RwLock::new(manager));
+                    return Ok(Self { manager, config: config.clone() });
+                }
+                // In the middle of a rotation the server may still have the previous password.
+                Err(error) if is_refusal(&error) && refusals < config.password.refused() => {
+                    refusals += 1;
+                    continue;
+                }
                 Err(error) => error.to_string(),
             };
             if start.elapsed() >= limit {
@@ -55,7 +71,7 @@ impl Link {
         }
     }
 
-    async fn attempt(config: &RedisConfig) -> Result<Self, RedisError> {
+    async fn attempt(config: &RedisConfig) -> Result<ConnectionManager, RedisError> {
         // Without the user time-out a host that vanished would be written to for a quarter of an
         // hour before the kernel gives the connection up, and the manager reconnects only then.
         let tcp = TcpSettings::default().set_nodelay(true).set_user_timeout(Duration::from_secs(2));
@@ -63,22 +79,45 @@ impl Link {
         let info = address.into_connection_info()?.set_tcp_settings(tcp);
         let user = RedisConnectionInfo::default()
             .set_username(REDIS_USER)
-            .set_password(config.password.expose());
+            .set_password(config.password.accepted().expose());
         let client = Client::open(info.set_redis_settings(user))?;
         let options = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(Duration::from_secs(1)))
             .set_response_timeout(Some(RESPONSE))
             .set_number_of_retries(1)
             .set_max_delay(Duration::from_millis(200));
-        let link = Self(ConnectionManager::new_with_config(client, options).await?);
+        let mut manager = ConnectionManager::new_with_config(client, options).await?;
         // LOADING and a read-only replica answer the handshake, and this not.
-        link.ping().await.map(|()| link)
+        ping(&mut manager).await.map(|()| manager)
     }
 
     /// Asks Redis for a sign of life.
-    pub async fn ping(&self) -> Result<(), RedisError> {
-        let mut redis = self.0.clone();
-        redis::cmd("PING").exec_async(&mut redis).await
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.run(|mut redis| async move { ping(&mut redis).await }).await
+    }
+
+    fn manager(&self) -> ConnectionManager {
+        self.manager.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Connects anew, with what the password is now. The connection that is there stays until then,
+    /// and for good if that fails.
+    pub async fn renew(&self) -> Result<(), RedisError> {
+        let manager = Self::attempt(&self.config).await?;
+        *self.manager.write().unwrap_or_else(PoisonError::into_inner) = manager;
+        Ok(())
+    }
+
+    /// Redis refused the password: takes the next that is known, until one is accepted. The caller's
+    /// deadline is the limit.
+    async fn sign_in_again(&self) {
+        loop {
+            self.config.password.refused();
+            if self.renew().await.is_ok() {
+                return;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Runs a command, once more if the connection turned out to be dead, within [`DEADLINE`].
@@ -88,8 +127,18 @@ impl Link {
         F: Future<Output = Result<T, RedisError>>,
     {
         let attempts = async {
-            match command(self.0.clone()).await {
-                Err(error) if error.is_io_error() => command(self.0.clone()).await,
+            match command(self.manager()).await {
+                Err(error) if error.is_io_error() => match command(self.manager()).await {
+                    Err(error) if is_refusal(&error) => {
+                        self.sign_in_again().await;
+                        command(self.manager()).await
+                    }
+                    outcome => outcome,
+                },
+                Err(error) if is_refusal(&error) => {
+                    self.sign_in_again().await;
+                    command(self.manager()).await
+                }
                 outcome => outcome,
             }
         };
@@ -107,4 +156,14 @@ impl Link {
     ) -> Result<T, Error> {
         self.run(|mut redis| async move { invocation.invoke_async(&mut redis).await }).await
     }
+}
+
+async fn ping(manager: &mut ConnectionManager) -> Result<(), RedisError> {
+    redis::cmd("PING").exec_async(manager).await
+}
+
+/// Whether Redis does not take the password, now that it is asked for one.
+fn is_refusal(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::AuthenticationFailed
+        || matches!(error.code(), Some("WRONGPASS" | "NOAUTH"))
 }

@@ -6,14 +6,14 @@ mod drain;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, extract::DefaultBodyLimit, http::StatusCode, middleware, serve::ListenerExt};
-use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
     accounts::Passwords,
     config::{AppEnv, Config},
-    csrf, db,
+    csrf,
+    db::{self, Database},
     error::Error,
     health,
     limits::Limits,
@@ -25,6 +25,8 @@ use crate::{
 };
 pub use drain::Draining;
 
+/// How often the files of secrets are read again: five small files.
+const SECRETS_INTERVAL: Duration = Duration::from_secs(1);
 /// How long PostgreSQL and Redis are waited for at the start, each.
 const START_LIMIT: Duration = Duration::from_secs(120);
 /// The largest body of a request. nginx refuses larger ones already.
@@ -34,7 +36,7 @@ const BODY_LIMIT: usize = 64 * 1024;
 #[derive(Clone)]
 pub struct App {
     /// PostgreSQL.
-    pub db: PgPool,
+    pub db: Database,
     /// Redis.
     pub redis: Link,
     /// The sessions in it.
@@ -94,6 +96,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
     });
     tracing::info!(%address, "listening");
     let pool = app.db.clone();
+    let watching = tokio::spawn(watch_secrets(config.clone(), pool.clone(), app.redis.clone()));
     let service = router(app).into_make_service_with_connect_info::<SocketAddr>();
     let server = axum::serve(listener, service)
         .with_graceful_shutdown({
@@ -102,10 +105,30 @@ pub async fn serve(config: Config) -> Result<(), String> {
         })
         .into_future();
     drain::until_done(server, &draining).await?;
+    watching.abort();
     // Says goodbye to PostgreSQL; not worth more than a moment.
     let _ = tokio::time::timeout(Duration::from_secs(1), pool.close()).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Takes over secrets that were rotated: an operator rewrites their files and restarts nothing.
+async fn watch_secrets(config: Config, database: Database, redis: Link) {
+    let mut tick = tokio::time::interval(SECRETS_INTERVAL);
+    loop {
+        tick.tick().await;
+        for name in config.reload() {
+            tracing::info!(name, "a secret is another one now");
+            match name {
+                "PG_PASSWORD" => database.renew(),
+                // If it fails, the connection that is there goes on, and a refusal tries again.
+                "REDIS_PASSWORD" => {
+                    let _ = redis.renew().await;
+                }
+                _ => {}
+            }
+        }
+    }
 }
 
 /// Everything between the process' start and its first request.
@@ -125,11 +148,11 @@ async fn start(config: &Config, draining: Draining) -> Result<App, String> {
     tracing::info!(applied = summary.applied, total = summary.total, "the schema is current");
     let passwords = Passwords::new().map_err(|error: Error| error.to_string())?;
     Ok(App {
-        db: db::pool(&config.database),
+        db: Database::new(&config.database),
         sessions: Sessions::new(redis.clone(), config.session_secret.clone()),
         limits: Limits::new(
             redis.clone(),
-            config.session_secret.clone(),
+            config.session_secret.current(),
             config.app_env != AppEnv::Production,
         ),
         redis,

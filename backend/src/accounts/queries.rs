@@ -1,10 +1,10 @@
 //! The statements about accounts.
 
 use serde::Serialize;
-use sqlx::{PgExecutor, PgPool};
+use sqlx::PgExecutor;
 
 use super::email::Email;
-use crate::error::Error;
+use crate::{db::Database, error::Error};
 
 /// What an account shows of itself.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -34,46 +34,46 @@ pub(super) async fn insert(
     Ok(Account { id, email: email.as_str().to_owned() })
 }
 
-pub(super) async fn find(db: &PgPool, id: i64) -> Result<Option<Account>, Error> {
+pub(super) async fn find(db: &Database, id: i64) -> Result<Option<Account>, Error> {
     let email: Option<String> = sqlx::query_scalar("SELECT email FROM accounts WHERE id = $1")
         .bind(id)
-        .fetch_optional(db)
+        .fetch_optional(&mut *db.acquire().await?)
         .await?;
     Ok(email.map(|email| Account { id, email }))
 }
 
 /// The account of an address, with its password's hash.
 pub(super) async fn find_by_email(
-    db: &PgPool,
+    db: &Database,
     email: &Email,
 ) -> Result<Option<(Account, String)>, Error> {
     let row: Option<(i64, String, String)> =
         sqlx::query_as("SELECT id, email, password_hash FROM accounts WHERE email = $1")
             .bind(email.as_str())
-            .fetch_optional(db)
+            .fetch_optional(&mut *db.acquire().await?)
             .await?;
     Ok(row.map(|(id, email, hash)| (Account { id, email }, hash)))
 }
 
 /// The account of a number, with its password's hash.
 pub(super) async fn find_with_hash(
-    db: &PgPool,
+    db: &Database,
     id: i64,
 ) -> Result<Option<(Account, String)>, Error> {
     let row: Option<(String, String)> =
         sqlx::query_as("SELECT email, password_hash FROM accounts WHERE id = $1")
             .bind(id)
-            .fetch_optional(db)
+            .fetch_optional(&mut *db.acquire().await?)
             .await?;
     Ok(row.map(|(email, hash)| (Account { id, email }, hash)))
 }
 
 /// Whether the account still has this hash. Waits for a change that is under way.
-pub(super) async fn still_has_hash(db: &PgPool, id: i64, hash: &str) -> Result<bool, Error> {
+pub(super) async fn still_has_hash(db: &Database, id: i64, hash: &str) -> Result<bool, Error> {
     let now: Option<String> =
         sqlx::query_scalar("SELECT password_hash FROM accounts WHERE id = $1 FOR SHARE")
             .bind(id)
-            .fetch_optional(db)
+            .fetch_optional(&mut *db.acquire().await?)
             .await?;
     Ok(now.is_some_and(|now| now == hash))
 }

@@ -1,8 +1,8 @@
 //! Reads variables one by one and remembers what was wrong with each.
 
-use std::{fmt::Display, str::FromStr};
+use std::{fmt::Display, path::PathBuf, str::FromStr};
 
-use super::{ConfigErrors, Key, Secret};
+use super::{ConfigErrors, Key, Keys, Password, Rotating, Secret, rotating::lines};
 
 type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -63,16 +63,38 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A secret from `NAME`, or from the file that `NAME_FILE` names.
-    pub fn secret(&mut self, name: &str) -> Option<Secret<String>> {
+    /// A password from `NAME`, or from the file that `NAME_FILE` names.
+    pub fn secret(&mut self, name: &str) -> Option<Password> {
+        let (file, values) = self.lines_of(name)?;
+        let values = values.into_iter().map(Secret::new).collect();
+        Some(Rotating::new(file, |text| Some(Secret::new(text.to_owned())), values))
+    }
+
+    /// A secret of 64 bytes in hexadecimal, from the same places.
+    pub fn key(&mut self, name: &str) -> Option<Keys> {
+        let (file, values) = self.lines_of(name)?;
+        let keys: Option<Vec<Key>> = values.iter().map(|text| parse_key(text)).collect();
+        if keys.is_none() {
+            // The value itself stays out of the message: it may be a secret with a typing error.
+            self.reject(format!(
+                "{name} must be 64 bytes in hexadecimal (128 digits, not {}): generate one with \
+                 `openssl rand -hex 64`",
+                values[0].chars().count()
+            ));
+        }
+        Some(Rotating::new(file, parse_key, keys?))
+    }
+
+    /// The values of a secret, and the file that they are in.
+    fn lines_of(&mut self, name: &str) -> Option<(Option<PathBuf>, Vec<String>)> {
         let file_name = format!("{name}_FILE");
         match (self.optional(name), self.optional(&file_name)) {
             (Some(_), Some(_)) => {
                 self.reject(format!("both {name} and {file_name} are set: keep one of them"));
                 None
             }
-            (Some(value), None) => Some(Secret::new(value)),
-            (None, Some(path)) => self.secret_file(&file_name, &path),
+            (Some(value), None) => Some((None, vec![value])),
+            (None, Some(path)) => self.secret_file(&file_name, path),
             (None, None) => {
                 self.reject(format!(
                     "{name} is not set: set it, or set {file_name} to the path of a file that \
@@ -83,15 +105,17 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn secret_file(&mut self, name: &str, path: &str) -> Option<Secret<String>> {
-        match std::fs::read_to_string(path) {
-            // The current value is the first line; below it may stand previous ones, and comments.
-            Ok(text) if !text.lines().next().unwrap_or_default().is_empty() => {
-                Some(Secret::new(text.lines().next().unwrap_or_default().to_owned()))
-            }
-            Ok(_) => {
-                self.reject(format!("{name} names {path}, which is empty: write the secret to it"));
-                None
+    fn secret_file(&mut self, name: &str, path: String) -> Option<(Option<PathBuf>, Vec<String>)> {
+        match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                let values: Vec<String> = lines(&text).map(str::to_owned).collect();
+                if values.is_empty() {
+                    self.reject(format!(
+                        "{name} names {path}, which is empty: write the secret to it"
+                    ));
+                    return None;
+                }
+                Some((Some(path.into()), values))
             }
             Err(error) => {
                 self.reject(format!(
@@ -103,22 +127,6 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A secret of 64 bytes in hexadecimal.
-    pub fn key(&mut self, name: &str) -> Option<Key> {
-        let text = self.secret(name)?;
-        let mut bytes = [0; 64];
-        if hex::decode_to_slice(text.expose(), &mut bytes).is_err() {
-            // The value itself stays out of the message: it may be a secret with a typing error.
-            self.reject(format!(
-                "{name} must be 64 bytes in hexadecimal (128 digits, not {}): generate one with \
-                 `openssl rand -hex 64`",
-                text.expose().chars().count()
-            ));
-            return None;
-        }
-        Some(Key::new(bytes))
-    }
-
     /// The value, or everything that was wrong.
     pub fn finish<T>(self, value: impl FnOnce() -> Option<T>) -> Result<T, ConfigErrors> {
         match value() {
@@ -126,4 +134,9 @@ impl<'a> Reader<'a> {
             _ => Err(ConfigErrors(self.errors)),
         }
     }
+}
+
+fn parse_key(text: &str) -> Option<Key> {
+    let mut bytes = [0; 64];
+    hex::decode_to_slice(text, &mut bytes).ok().map(|()| Key::new(bytes))
 }

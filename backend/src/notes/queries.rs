@@ -1,10 +1,9 @@
 //! The statements about notes. Each names the account: nobody reads another's.
 
 use serde::Serialize;
-use sqlx::PgPool;
 use time::OffsetDateTime;
 
-use crate::error::Error;
+use crate::{db::Database, error::Error};
 
 /// A note as it is stored and sent.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -25,7 +24,7 @@ impl From<Row> for Note {
 }
 
 pub(super) async fn list(
-    db: &PgPool,
+    db: &Database,
     account_id: i64,
     before: Option<i64>,
     limit: i64,
@@ -38,7 +37,7 @@ pub(super) async fn list(
     .bind(account_id)
     .bind(before.unwrap_or(i64::MAX))
     .bind(limit)
-    .fetch_all(db)
+    .fetch_all(&mut *db.acquire().await?)
     .await?;
     Ok(rows.into_iter().map(Note::from).collect())
 }
@@ -54,7 +53,7 @@ pub(super) struct Retry<'a> {
 /// Writes a note once, however often and however simultaneously it is asked for under one key.
 /// Nothing if the key was used for something else.
 pub(super) async fn insert_once(
-    db: &PgPool,
+    db: &Database,
     account_id: i64,
     text: &str,
     retry: &Retry<'_>,
@@ -69,7 +68,7 @@ pub(super) async fn insert_once(
     .bind(text)
     .bind(retry.key)
     .bind(&retry.hash[..])
-    .fetch_optional(db)
+    .fetch_optional(&mut *db.acquire().await?)
     .await?;
     if let Some(row) = written {
         return Ok(Some(row.into()));
@@ -81,18 +80,18 @@ pub(super) async fn insert_once(
     .bind(account_id)
     .bind(retry.key)
     .bind(&retry.hash[..])
-    .fetch_optional(db)
+    .fetch_optional(&mut *db.acquire().await?)
     .await?;
     Ok(earlier.map(Note::from))
 }
 
-pub(super) async fn insert(db: &PgPool, account_id: i64, text: &str) -> Result<Note, Error> {
+pub(super) async fn insert(db: &Database, account_id: i64, text: &str) -> Result<Note, Error> {
     let row: Row = sqlx::query_as(
         "INSERT INTO notes (account_id, text) VALUES ($1, $2) RETURNING id, text, created_at",
     )
     .bind(account_id)
     .bind(text)
-    .fetch_one(db)
+    .fetch_one(&mut *db.acquire().await?)
     .await?;
     Ok(row.into())
 }

@@ -10,11 +10,11 @@ use std::{
 };
 
 use axum::http::HeaderMap;
-use redis::{AsyncCommands, Expiry, Script};
+use redis::{AsyncCommands, Expiry, Script, aio::ConnectionManager};
 use serde::{Deserialize, Serialize};
 
 use super::{Handle, SessionId, agent};
-use crate::{config::Key, error::Error, link::Link};
+use crate::{config::Keys, error::Error, link::Link};
 
 /// Without a request for this long, a session ends.
 pub(super) const IDLE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -28,6 +28,7 @@ static CREATE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("cre
 static END: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("end.lua")));
 static END_ONE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("end_one.lua")));
 static END_ALL: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("end_all.lua")));
+static MOVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("move.lua")));
 static LIST: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("list.lua")));
 
 /// Who is signed in, as it stands in Redis.
@@ -55,13 +56,13 @@ pub(super) struct Listed {
 #[derive(Clone)]
 pub struct Sessions {
     link: Link,
-    key: Key,
+    keys: Keys,
 }
 
 impl Sessions {
-    /// With the key `SESSION_SECRET`.
-    pub fn new(link: Link, key: Key) -> Self {
-        Self { link, key }
+    /// With the key `SESSION_SECRET`, and previous ones under which sessions may still be stored.
+    pub fn new(link: Link, keys: Keys) -> Self {
+        Self { link, keys }
     }
 
     /// Starts a session for an account, under a new id.
@@ -79,17 +80,10 @@ impl Sessions {
 
     /// The session of an id, if it is alive. Asking for it starts its idle time-out anew.
     pub async fn find(&self, id: SessionId) -> Result<Option<Session>, Error> {
-        let key = record_key(&self.handle(id));
-        // One command: between a read and a separate EXPIRE a sign-out could come. A full Redis
-        // does not refuse it. The time to live is never cut at the absolute end, so that it always
-        // tells when the session was last used; what is past that end is refused here.
-        let record: Option<String> = self
-            .link
-            .run(|mut redis| {
-                let key = key.clone();
-                async move { redis.get_ex(key, Expiry::EX(IDLE.as_secs())).await }
-            })
-            .await?;
+        let record = match self.record(id).await? {
+            Some(record) => Some(record),
+            None => self.moved(id).await?,
+        };
         let Some(record) = record else {
             return Ok(None);
         };
@@ -101,10 +95,46 @@ impl Sessions {
         Ok(Some(session))
     }
 
+    async fn record(&self, id: SessionId) -> Result<Option<String>, Error> {
+        let key = record_key(&self.handle(id));
+        // One command: between a read and a separate EXPIRE a sign-out could come. A full Redis
+        // does not refuse it. The time to live is never cut at the absolute end, so that it always
+        // tells when the session was last used; what is past that end is refused here.
+        let read = |mut redis: ConnectionManager| {
+            let key = key.clone();
+            async move { redis.get_ex(key, Expiry::EX(IDLE.as_secs())).await }
+        };
+        self.link.run(read).await
+    }
+
+    /// A session that is stored under a previous key, moved to the current one.
+    async fn moved(&self, id: SessionId) -> Result<Option<String>, Error> {
+        // Another replica may know a newer key than we do, and have moved the session already.
+        if self.keys.reload()
+            && let Some(record) = self.record(id).await?
+        {
+            return Ok(Some(record));
+        }
+        let now = self.handle(id);
+        for key in &self.keys.all()[1..] {
+            let before = Handle::of(id, key);
+            let mut script = MOVE.key(record_key(&before));
+            script.key(record_key(&now)).arg(before.as_str()).arg(now.as_str()).arg(IDLE.as_secs());
+            let record: Option<String> = self.link.script(&script).await?;
+            if record.is_some() {
+                return Ok(record);
+            }
+        }
+        Ok(None)
+    }
+
     /// Ends a session at once, whoever still holds its cookie.
     pub async fn end(&self, id: SessionId) -> Result<(), Error> {
-        let handle = self.handle(id);
-        self.link.script(END.key(record_key(&handle)).arg(handle.as_str())).await
+        for key in self.keys.all().iter() {
+            let handle = Handle::of(id, key);
+            let () = self.link.script(END.key(record_key(&handle)).arg(handle.as_str())).await?;
+        }
+        Ok(())
     }
 
     /// Ends one session of an account; false if the account has none of that name.
@@ -139,7 +169,7 @@ impl Sessions {
 
     /// The name under which the owner sees a session.
     pub fn handle(&self, id: SessionId) -> Handle {
-        Handle::of(id, &self.key)
+        Handle::of(id, &self.keys.current())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use backend::{
-    config::{DatabaseConfig, Secret},
+    config::{DatabaseConfig, Password},
     db,
     migrate::{self, MigrateError, Summary, files::Set, lock, status},
 };
@@ -219,8 +219,7 @@ async fn status_writes_nothing() {
 
 #[tokio::test]
 async fn a_wrong_password_is_told_at_once() {
-    let config =
-        DatabaseConfig { password: Secret::new("certainly wrong".to_owned()), ..admin_config() };
+    let config = DatabaseConfig { password: Password::fixed("certainly wrong"), ..admin_config() };
     let start = std::time::Instant::now();
     let limit = std::time::Duration::from_secs(60);
     let error = db::wait(&config, limit, &|_| {}).await.unwrap_err().to_string();

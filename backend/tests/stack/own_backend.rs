@@ -26,7 +26,7 @@ impl OwnBackend {
     pub(crate) fn start(app_env: &str) -> Self {
         let (database, redis) = (database_config(), redis_config());
         let [session, csrf] = [random_hex(64), random_hex(64)];
-        let password = database.password.expose().clone();
+        let password = database.password.current().expose().clone();
         let owner = stack("STACK_PG_OWNER_PASSWORD");
         let mut child = Command::new(env!("CARGO_BIN_EXE_backend"))
             .arg("serve")
@@ -37,7 +37,7 @@ impl OwnBackend {
             .envs([("SESSION_SECRET", &session), ("CSRF_SECRET_KEY", &csrf)])
             .env("PG_OWNER_PASSWORD", &owner)
             .env("PG_PORT", database.port.to_string())
-            .env("REDIS_PASSWORD", redis.password.expose())
+            .env("REDIS_PASSWORD", redis.password.current().expose())
             .env("REDIS_HOST", &redis.host)
             .env("REDIS_PORT", redis.port.to_string())
             .stdout(Stdio::piped())
@@ -58,7 +58,8 @@ impl OwnBackend {
         });
         let address = receiver.recv_timeout(Duration::from_secs(20));
         let address = address.unwrap_or_else(|_| panic!("{}", log.lock().unwrap()));
-        let secrets = vec![session, csrf, password, owner, redis.password.expose().clone()];
+        let secrets =
+            vec![session, csrf, password, owner, redis.password.current().expose().clone()];
         Self { child, address, secrets, log, reader: Some(reader) }
     }
 

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use axum::http::HeaderMap;
-use backend::{config::Key, link::Link, sessions::Sessions};
+use backend::{
+    config::{Key, Keys},
+    link::Link,
+    sessions::Sessions,
+};
 use redis::Commands;
 use serde_json::json;
 
@@ -120,7 +124,7 @@ async fn time_outs_slide_up_to_an_absolute_end() {
     const DAY: i64 = 24 * 60 * 60;
     let _room = while_redis_has_room();
     let link = Link::connect(&redis_config(), Duration::from_secs(5), &|_| {}).await.unwrap();
-    let sessions = Sessions::new(link, Key::new([7; 64]));
+    let sessions = Sessions::new(link, Keys::fixed(Key::new([7; 64])));
     // No account of the stack has such a number.
     let account = i64::MAX / 4096 - i64::from(std::process::id());
     let before = keys_of(account);
@@ -152,7 +156,7 @@ async fn time_outs_slide_up_to_an_absolute_end() {
 async fn the_list_of_an_account_is_bounded_and_forgets_what_is_gone() {
     let _room = while_redis_has_room();
     let link = Link::connect(&redis_config(), Duration::from_secs(5), &|_| {}).await.unwrap();
-    let sessions = Sessions::new(link, Key::new([8; 64]));
+    let sessions = Sessions::new(link, Keys::fixed(Key::new([8; 64])));
     let account = i64::MAX / 8192 - i64::from(std::process::id());
     let list = format!("sessions-of:{account}");
     let mut redis = redis_connection();

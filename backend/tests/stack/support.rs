@@ -7,7 +7,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use backend::config::{DatabaseConfig, RedisConfig, Secret};
+use backend::config::{DatabaseConfig, Password, RedisConfig};
 use serde_json::{Value, json};
 use ureq::http::{HeaderMap, Request, StatusCode};
 
@@ -216,7 +216,7 @@ pub(crate) fn redis_config() -> RedisConfig {
     RedisConfig {
         host: host.to_owned(),
         port: port.parse().unwrap(),
-        password: Secret::new(stack("STACK_REDIS_PASSWORD")),
+        password: Password::fixed(stack("STACK_REDIS_PASSWORD")),
     }
 }
 
@@ -241,7 +241,7 @@ fn config_of(url: &str) -> DatabaseConfig {
         host: host.to_owned(),
         port: port.parse().unwrap(),
         user: user.to_owned(),
-        password: Secret::new(password.to_owned()),
+        password: Password::fixed(password.to_owned()),
         dbname: dbname.to_owned(),
     }
 }

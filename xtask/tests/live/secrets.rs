@@ -1,8 +1,12 @@
 //! Secrets are in files that their owners read, and nowhere else.
 
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
-use crate::stand::{Run, Stand, docker, root, run};
+use crate::stand::{Run, Stand, Visitor, docker, root, run};
 
 /// The stack's secrets, by name.
 fn secrets_of(stand: &Stand) -> Vec<(String, String)> {
@@ -136,4 +140,75 @@ fn secrets_may_come_from_a_command() {
     docker(&["restart", &stand.container("backend")]).ok();
     stand.xtask(&["wait"]).ok();
     assert!(!stand.env_text().contains(&new));
+}
+
+/// A visitor who never stops: reads and writes notes until told to, and keeps every failure.
+fn busy_visitor(stand: &Stand, end: &Arc<AtomicBool>) -> JoinHandle<(u32, Vec<String>)> {
+    let mut visitor = Visitor::new(stand);
+    visitor.sign_up();
+    let end = Arc::clone(end);
+    thread::spawn(move || {
+        let (mut count, mut failures) = (0, Vec::new());
+        while !end.load(Ordering::Relaxed) {
+            count += 1;
+            let (read, answer) = visitor.get("/api/notes");
+            if read != 200 {
+                failures.push(format!("read {count}: {read} {answer}"));
+            }
+            let text = serde_json::json!({"text": format!("note {count}")});
+            let (written, answer) = visitor.post("/api/notes", text);
+            if written != 201 {
+                failures.push(format!("write {count}: {written} {answer}"));
+            }
+        }
+        (count, failures)
+    })
+}
+
+#[test]
+fn every_secret_rotates_under_load_and_nobody_notices() {
+    let stand = Stand::new();
+    stand.up().ok();
+    let mut idle = Visitor::new(&stand);
+    idle.sign_up();
+    let end = Arc::new(AtomicBool::new(false));
+    let mut busy: Vec<_> = (0..3).map(|_| busy_visitor(&stand, &end)).collect();
+    let started = stand.started_at("backend");
+    for (name, before) in secrets_of(&stand) {
+        stand.xtask(&["env", "rotate", &name]).ok().says(&[&format!("{name} is new")]);
+        assert_ne!(stand.get(&name), before);
+        if name.starts_with("PG_") {
+            // More at once than before, so that new connections are made.
+            busy.extend((0..2).map(|_| busy_visitor(&stand, &end)));
+        } else if name.starts_with("REDIS_") {
+            stand.xtask(&["redis-cli", "--", "client", "kill", "user", "backend"]).ok();
+        }
+    }
+    // The keys, once more while the previous one is still accepted.
+    stand.xtask(&["env", "rotate", "SESSION_SECRET"]).ok();
+    // Until the backend has read the files of the keys again by itself.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let took = |name: &str| {
+        let log = docker(&["logs", &stand.container("backend")]).text;
+        log.lines().any(|line| line.contains("another one now") && line.contains(name))
+    };
+    while !(took("SESSION_SECRET") && took("CSRF_SECRET_KEY")) {
+        assert!(Instant::now() < deadline, "the backend did not take the new keys over");
+        thread::sleep(Duration::from_millis(100));
+    }
+    end.store(true, Ordering::Relaxed);
+    for visitor in busy {
+        let (count, failures) = visitor.join().unwrap();
+        assert!(count > 5, "{count} requests are too few to tell");
+        assert!(failures.is_empty(), "{} of {count}: {failures:#?}", failures.len());
+    }
+    // Who was away the whole time comes back to an open door, and can write with the old token.
+    assert_eq!(idle.get("/api/session").0, 200);
+    idle.write_note("still me");
+    assert_eq!(stand.started_at("backend"), started, "it was restarted");
+    // Nothing is left to do, and a start from nothing agrees with it.
+    stand.up().ok().says(&["nothing to do"]);
+    stand.xtask(&["down"]).ok();
+    stand.up().ok();
+    assert!(idle.sees_note("still me"));
 }
