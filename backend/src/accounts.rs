@@ -9,7 +9,6 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
 };
 use serde::{Deserialize, Serialize};
-use sqlx::Connection;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -93,8 +92,7 @@ async fn sign_up(
     let hash = app.passwords.hash(credentials.password).await?;
     // One transaction around both: without a session there is no account either, and trying again
     // later succeeds.
-    let mut connection = app.db.acquire().await?;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = app.db.begin().await?;
     let account = queries::insert(&mut *transaction, &email, &hash).await?;
     let (_, session) = start_session(&app, &headers, account).await?;
     transaction.commit().await?;
@@ -229,8 +227,7 @@ async fn change_password(
     let new = app.passwords.hash(change.new_password).await?;
     // The new hash counts only if the sessions were really ended. A sign-in that verified the old
     // one meanwhile waits for this transaction, and ends its own session then (`sign_in`).
-    let mut connection = app.db.acquire().await?;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = app.db.begin().await?;
     if !queries::replace_hash(&mut *transaction, account.id, &old, &new).await? {
         return Err(Error::Conflict("The password was just changed from elsewhere."));
     }

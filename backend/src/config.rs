@@ -8,7 +8,7 @@ mod secret;
 use std::{fmt, net::SocketAddr};
 
 pub use reader::Reader;
-pub use rotating::{Keys, Password, Rotating};
+pub use rotating::{Accepted, Rotating};
 pub use secret::{Key, Secret};
 
 /// Which kind of installation this is. It decides on cookies and seeds, never on topology.
@@ -32,7 +32,7 @@ pub struct DatabaseConfig {
     /// The role.
     pub user: String,
     /// Its password.
-    pub password: Password,
+    pub password: Rotating<String>,
     /// The database.
     pub dbname: String,
 }
@@ -44,8 +44,13 @@ pub struct RedisConfig {
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// The password of the user [`REDIS_USER`].
-    pub password: Password,
+    /// The user.
+    pub user: String,
+    /// Its password.
+    pub password: Rotating<String>,
+    /// Stands in every key behind its kind, as in `session:SPACE…`. Empty but for tests, which share
+    /// a Redis; behind the kind, so that Redis' rules for this user hold for them too.
+    pub space: String,
 }
 
 /// Everything that serving needs.
@@ -62,9 +67,9 @@ pub struct Config {
     /// Redis.
     pub redis: RedisConfig,
     /// Keys the hash under which a session is stored.
-    pub session_secret: Keys,
+    pub session_secret: Rotating<[u8; 64]>,
     /// Keys the tokens against cross-site request forgery.
-    pub csrf_key: Keys,
+    pub csrf_key: Rotating<[u8; 64]>,
 }
 
 /// What is wrong with the environment, one sentence per variable.
@@ -108,16 +113,11 @@ impl Config {
         })
     }
 
-    /// Reads the files of secrets again, and says which hold something else now.
-    pub fn reload(&self) -> Vec<&'static str> {
-        let changed = [
-            ("PG_PASSWORD", self.database.password.reload()),
-            ("PG_OWNER_PASSWORD", self.owner.password.reload()),
-            ("REDIS_PASSWORD", self.redis.password.reload()),
-            ("SESSION_SECRET", self.session_secret.reload()),
-            ("CSRF_SECRET_KEY", self.csrf_key.reload()),
-        ];
-        changed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
+    /// Takes over the keys whose files have changed. The passwords are refreshed by the connections
+    /// that use them.
+    pub fn refresh_keys(&self) {
+        self.session_secret.refresh();
+        self.csrf_key.refresh();
     }
 
     /// Cookies are marked `Secure` where a browser reaches the site over TLS.
@@ -160,23 +160,23 @@ fn app_env(reader: &mut Reader<'_>) -> Option<AppEnv> {
 /// The role that owns the schema: deploy/postgres/roles.sql makes it.
 const OWNER: &str = "owner";
 /// The user of Redis: deploy/redis/backend.acl says what it may do.
-pub const REDIS_USER: &str = "backend";
+const REDIS_USER: &str = "backend";
 
 fn database(reader: &mut Reader<'_>) -> Option<DatabaseConfig> {
     let user = reader.required("PG_USER");
-    let password = reader.secret("PG_PASSWORD");
+    let password = reader.password("PG_PASSWORD");
     database_of(reader, user, password)
 }
 
 fn owner(reader: &mut Reader<'_>) -> Option<DatabaseConfig> {
-    let password = reader.secret("PG_OWNER_PASSWORD");
+    let password = reader.password("PG_OWNER_PASSWORD");
     database_of(reader, Some(OWNER.to_owned()), password)
 }
 
 fn database_of(
     reader: &mut Reader<'_>,
     user: Option<String>,
-    password: Option<Password>,
+    password: Option<Rotating<String>>,
 ) -> Option<DatabaseConfig> {
     let host = reader.required("PG_HOST");
     let port = reader.parse("PG_PORT", "5432", "a port number");
@@ -193,8 +193,9 @@ fn database_of(
 fn redis(reader: &mut Reader<'_>) -> Option<RedisConfig> {
     let host = reader.required("REDIS_HOST");
     let port = reader.parse("REDIS_PORT", "6379", "a port number");
-    let password = reader.secret("REDIS_PASSWORD");
-    Some(RedisConfig { host: host?, port: port?, password: password? })
+    let password = reader.password("REDIS_PASSWORD");
+    let (user, space) = (REDIS_USER.to_owned(), String::new());
+    Some(RedisConfig { host: host?, port: port?, user, password: password?, space })
 }
 
 #[cfg(test)]
@@ -278,7 +279,8 @@ mod tests {
         variables.remove("PG_PASSWORD");
         let config = read(&variables).unwrap();
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(config.database.password.current().expose(), "from-a-file");
-        assert_eq!(config.database.password.all().len(), 2);
+        let accepted = config.database.password.accepted();
+        let accepted: Vec<&str> = accepted.iter().map(|value| value.expose().as_str()).collect();
+        assert_eq!(accepted, ["from-a-file", "previous"]);
     }
 }

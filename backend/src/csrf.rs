@@ -16,7 +16,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use crate::{
-    config::{Key, Keys},
+    config::{Key, Rotating},
     error::Error,
     sessions::SessionId,
 };
@@ -25,14 +25,14 @@ use crate::{
 pub const HEADER: &str = "x-csrf-token";
 
 /// Makes and checks tokens. A token is a keyed hash of the session's id: nothing is stored, and a
-/// token dies with its session.
+/// token dies with its session, or with its key once that is not accepted any more.
 #[derive(Clone)]
-pub struct Tokens(Keys);
+pub struct Tokens(Rotating<[u8; 64]>);
 
 impl Tokens {
     /// With the key `CSRF_SECRET_KEY`.
-    pub fn new(keys: Keys) -> Self {
-        Self(keys)
+    pub fn new(key: Rotating<[u8; 64]>) -> Self {
+        Self(key)
     }
 
     /// The token of a session.
@@ -43,9 +43,10 @@ impl Tokens {
     /// Refuses a request without the token of its session.
     pub fn check(&self, headers: &HeaderMap, id: SessionId) -> Result<(), Error> {
         let token = headers.get(HEADER).and_then(|value| hex::decode(value).ok());
-        // The comparison takes the same time for every wrong token.
+        // A replica that learnt of a new key a moment earlier may have made the token.
         match token {
-            Some(token) if self.is_right(&token, id) => Ok(()),
+            Some(token) if self.is_good(&token, id) => Ok(()),
+            Some(token) if self.0.refresh() && self.is_good(&token, id) => Ok(()),
             _ => Err(Error::Forbidden(
                 "The header X-CSRF-Token is missing or not this session's. GET /api/session \
                  returns the token.",
@@ -53,10 +54,9 @@ impl Tokens {
         }
     }
 
-    /// Made with the current key or a previous one. Another replica may know a newer key than we do.
-    fn is_right(&self, token: &[u8], id: SessionId) -> bool {
-        let matches = || self.0.all().iter().any(|key| mac(key, id).verify_slice(token).is_ok());
-        matches() || self.0.reload() && matches()
+    /// The comparison takes the same time for every wrong token.
+    fn is_good(&self, token: &[u8], id: SessionId) -> bool {
+        self.0.accepted().iter().any(|key| mac(key, id).verify_slice(token).is_ok())
     }
 }
 
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_token_is_good_for_its_session_and_key_only() {
-        let tokens = Tokens::new(Keys::fixed(Key::new([1; 64])));
+        let tokens = Tokens::new(Rotating::fixed([1; 64]));
         let [mine, other] = ["0a", "0b"].map(|byte| SessionId::parse(&byte.repeat(32)).unwrap());
         let check = |token: &str, id| tokens.check(&headers(&[(HEADER, token)]), id).is_ok();
         let token = tokens.issue(mine);
@@ -154,6 +154,6 @@ mod tests {
         assert!(!check(&token[..62], mine));
         assert!(!check("not hexadecimal", mine));
         assert!(tokens.check(&HeaderMap::new(), mine).is_err());
-        assert_ne!(Tokens::new(Keys::fixed(Key::new([2; 64]))).issue(mine), token);
+        assert_ne!(Tokens::new(Rotating::fixed([2; 64])).issue(mine), token);
     }
 }

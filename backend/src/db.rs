@@ -1,16 +1,22 @@
 //! PostgreSQL: the pool, and the wait for a server that is still starting. The pool never makes a
 //! request wait longer than [`ACQUIRE_DEADLINE`], and drops connections that do not answer.
 
-use std::time::Duration;
+use std::{
+    sync::{self, Arc, PoisonError},
+    time::Duration,
+};
 
 use sqlx::{
-    Connection, PgConnection, PgPool, Postgres,
+    Connection, PgConnection, PgPool, Postgres, Transaction,
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep, timeout},
+};
 
-use crate::config::DatabaseConfig;
+use crate::config::{DatabaseConfig, Secret};
 
 /// A request that cannot have a connection after this long is answered with 503.
 pub const ACQUIRE_DEADLINE: Duration = Duration::from_millis(1500);
@@ -19,8 +25,11 @@ pub const ACQUIRE_DEADLINE: Duration = Duration::from_millis(1500);
 const PING_DEADLINE: Duration = Duration::from_millis(300);
 /// How long one attempt of the start-up wait may take.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
-/// Connections that one process holds at most.
-pub const POOL_SIZE: u32 = 10;
+/// Between two rounds of trying every password, while the database refuses them all.
+const PASSWORD_PAUSE: Duration = Duration::from_millis(100);
+const POOL_SIZE: u32 = 10;
+/// What PostgreSQL calls a request's connection.
+const APPLICATION: &str = "backend";
 
 /// Why the start-up wait gave up.
 #[derive(Debug, thiserror::Error)]
@@ -43,92 +52,163 @@ pub enum WaitError {
     },
 }
 
-/// How to connect, for pools and single connections alike.
-pub fn options(config: &DatabaseConfig, application: &str) -> PgConnectOptions {
+/// How to connect with one of the role's passwords.
+fn options(
+    config: &DatabaseConfig,
+    password: &Secret<String>,
+    application: &str,
+) -> PgConnectOptions {
     // Not `new`: it would read `.pgpass` besides our own variables.
     PgConnectOptions::new_without_pgpass()
         .host(&config.host)
         .port(config.port)
         .username(&config.user)
-        .password(config.password.accepted().expose())
+        .password(password.expose())
         .database(&config.dbname)
         .ssl_mode(PgSslMode::Disable)
         .application_name(application)
 }
 
-/// The pool that requests use. Clones share it. It connects when first asked, so it can be made while
-/// the database is down, and recovers by itself when it comes back.
+/// One connection, for what is done once. While a password is being replaced the database takes
+/// either the new one or the previous one: all that the secret's file names are tried.
+pub async fn connect(
+    config: &DatabaseConfig,
+    application: &str,
+    settings: &[(&str, &str)],
+) -> Result<PgConnection, sqlx::Error> {
+    config.password.refresh();
+    let mut refused = sqlx::Error::PoolTimedOut;
+    for password in config.password.accepted().iter() {
+        let options = options(config, password, application).options(settings.iter().copied());
+        match PgConnection::connect_with(&options).await {
+            Err(error) if is_wrong_password(&error) => refused = error,
+            outcome => return outcome,
+        }
+    }
+    Err(refused)
+}
+
+/// The pool that requests use. It connects when first asked, so it can be made while the database
+/// is down, and recovers by itself when it comes back or when the role's password was replaced.
+/// Cloning shares it.
 #[derive(Clone)]
 pub struct Database {
     pool: PgPool,
-    config: DatabaseConfig,
+    config: Arc<DatabaseConfig>,
+    /// The password that new connections use.
+    in_use: Arc<sync::Mutex<Secret<String>>>,
+    /// Held by whoever finds out which password is good.
+    finding: Arc<Mutex<()>>,
 }
 
 impl Database {
-    /// Connects to nothing yet.
+    /// Makes the pool; nothing is connected yet. How long a statement may take and wait is the
+    /// role's: deploy/postgres/roles.sql.
     pub fn new(config: &DatabaseConfig) -> Self {
-        Self { pool: pool(config), config: config.clone() }
+        let password = config.password.current();
+        let pool = PgPoolOptions::new()
+            .max_connections(POOL_SIZE)
+            .acquire_timeout(ACQUIRE_DEADLINE)
+            // The library's own test has no deadline, so a frozen server would use up the acquire
+            // deadline again and again; ours takes its place.
+            .test_before_acquire(false)
+            .before_acquire(|connection, _| {
+                Box::pin(async move {
+                    match timeout(PING_DEADLINE, connection.ping()).await {
+                        Ok(answer) => answer.map(|()| true),
+                        Err(_) => Err(sqlx::Error::PoolTimedOut),
+                    }
+                })
+            })
+            .connect_lazy_with(options(config, &password, APPLICATION));
+        let in_use = Arc::new(sync::Mutex::new(password));
+        Self { pool, config: Arc::new(config.clone()), in_use, finding: Arc::default() }
     }
 
-    /// A connection, within [`ACQUIRE_DEADLINE`]. A password that was changed a moment ago is read
-    /// again and tried again until then: whoever asks does not notice a rotation.
+    /// A connection.
     pub async fn acquire(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
-        let deadline = Instant::now() + ACQUIRE_DEADLINE;
-        loop {
-            match self.pool.acquire().await {
-                Err(error) if is_wrong_password(&error) && Instant::now() < deadline => {
-                    self.config.password.refused();
-                    self.renew();
-                    sleep(Duration::from_millis(20)).await;
-                }
-                outcome => return outcome,
-            }
+        self.with_a_good_password(|| self.pool.acquire()).await
+    }
+
+    /// A transaction, which ends without effect unless it is committed.
+    pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+        self.with_a_good_password(|| self.pool.begin()).await
+    }
+
+    /// The pool itself, to be counted and closed.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Takes over a password whose file has changed: new connections use it. Those that exist stay.
+    pub fn refresh_password(&self) {
+        if self.config.password.refresh() {
+            self.connect_with(&self.config.password.current());
         }
     }
 
-    /// Makes new connections with what the password is now; those that are open stay.
-    pub fn renew(&self) {
-        self.pool.set_connect_options(pool_options(&self.config));
+    fn connect_with(&self, password: &Secret<String>) {
+        let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        self.pool.set_connect_options(options(&self.config, password, APPLICATION));
+        in_use.clone_from(password);
     }
 
-    /// Says goodbye to the server.
-    pub async fn close(&self) {
-        self.pool.close().await;
+    fn in_use(&self) -> Secret<String> {
+        self.in_use.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How many connections there are, and how many of them are idle.
-    pub fn usage(&self) -> (u32, usize) {
-        (self.pool.size(), self.pool.num_idle())
-    }
-}
-
-fn pool_options(config: &DatabaseConfig) -> PgConnectOptions {
-    // The role's own time-outs (deploy/postgres/roles.sql) are the same. Here they are what this
-    // program relies on, whichever role it is given.
-    options(config, "backend").options([
-        // No request may hold a connection for long: the caller has given up by then.
-        ("statement_timeout", "5s"),
-        ("lock_timeout", "3s"),
-        ("idle_in_transaction_session_timeout", "10s"),
-    ])
-}
-
-fn pool(config: &DatabaseConfig) -> PgPool {
-    PgPoolOptions::new()
-        .max_connections(POOL_SIZE)
-        .acquire_timeout(ACQUIRE_DEADLINE)
-        // The library's own test has no deadline, so a frozen server would use up the acquire
-        // deadline again and again; ours takes its place.
-        .test_before_acquire(false)
-        .before_acquire(|connection, _| {
-            Box::pin(async move {
-                match timeout(PING_DEADLINE, connection.ping()).await {
-                    Ok(answer) => answer.map(|()| true),
-                    Err(_) => Err(sqlx::Error::PoolTimedOut),
+    /// Tries again with the other passwords when the one in use is refused, so that no request
+    /// fails while it is replaced, whichever of file and database is changed first.
+    async fn with_a_good_password<T, F>(&self, attempt: impl Fn() -> F) -> Result<T, sqlx::Error>
+    where
+        F: Future<Output = Result<T, sqlx::Error>>,
+    {
+        let attempts = async {
+            let mut refused = Some(self.in_use());
+            match attempt().await {
+                Err(error) if is_wrong_password(&error) => {}
+                outcome => return outcome,
+            }
+            // One finds out and the others, which wait here, go on with what it found.
+            let _finding = self.finding.lock().await;
+            let in_use = Some(self.in_use());
+            if in_use != refused {
+                refused = in_use;
+                match attempt().await {
+                    Err(error) if is_wrong_password(&error) => {}
+                    outcome => return outcome,
                 }
-            })
-        })
-        .connect_lazy_with(pool_options(config))
+            }
+            // Again and again, as the file may be a moment behind the database.
+            loop {
+                self.config.password.refresh();
+                let accepted = self.config.password.accepted();
+                for password in
+                    accepted.iter().filter(|password| Some(*password) != refused.as_ref())
+                {
+                    self.connect_with(password);
+                    match attempt().await {
+                        Err(error) if is_wrong_password(&error) => {}
+                        outcome => return outcome,
+                    }
+                }
+                sleep(PASSWORD_PAUSE).await;
+                // The database may know by now what it refused first.
+                refused = None;
+            }
+        };
+        match timeout(ACQUIRE_DEADLINE, attempts).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(sqlx::Error::PoolTimedOut),
+        }
+    }
+}
+
+/// SQLSTATE of a refused password.
+const INVALID_PASSWORD: &str = "28P01";
+
+fn is_wrong_password(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.code().as_deref() == Some(INVALID_PASSWORD))
 }
 
 /// Waits until the database accepts a connection with the configured role, or `deadline` is over.
@@ -140,20 +220,13 @@ pub async fn wait(
 ) -> Result<(), WaitError> {
     let start = Instant::now();
     let mut last = String::new();
-    let mut refusals = 0;
     loop {
-        let options = options(config, "backend wait");
-        let attempt = timeout(CONNECT_DEADLINE, PgConnection::connect_with(&options)).await;
+        let attempt = timeout(CONNECT_DEADLINE, connect(config, "backend wait", &[])).await;
         let reason = match attempt {
             Ok(Ok(connection)) => {
                 // Failing to say goodbye does not make the server less ready.
                 let _ = timeout(PING_DEADLINE, connection.close()).await;
                 return Ok(());
-            }
-            // In the middle of a rotation the server may still have the previous one.
-            Ok(Err(error)) if is_wrong_password(&error) && refusals < config.password.refused() => {
-                refusals += 1;
-                continue;
             }
             Ok(Err(error)) => match refusal(&error, config) {
                 Some(refusal) => return Err(WaitError::Refused(refusal)),
@@ -173,16 +246,12 @@ pub async fn wait(
     }
 }
 
-fn is_wrong_password(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "28P01")
-}
-
 /// The answers that no waiting changes, with what to do about them.
 fn refusal(error: &sqlx::Error, config: &DatabaseConfig) -> Option<String> {
     let code = error.as_database_error()?.code()?;
     let user = &config.user;
     match code.as_ref() {
-        "28P01" => Some(format!(
+        INVALID_PASSWORD => Some(format!(
             "PostgreSQL refused the password of role `{user}`. It is set in the database when its \
              volume is first made: give the variable that value again, or have roles.sql set the \
              new one"

@@ -9,7 +9,7 @@ use std::{
 
 use redis::Script;
 
-use crate::{client::ClientAddress, config::Key, error::Error, keyed, link::Link};
+use crate::{client::ClientAddress, config::Rotating, error::Error, keyed, link::Link};
 
 /// `burst` requests at once, and one more every `every`.
 #[derive(Clone, Copy, Debug)]
@@ -85,13 +85,14 @@ static GCRA: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("limit
 #[derive(Clone)]
 pub struct Limits {
     link: Link,
-    key: Key,
+    key: Rotating<[u8; 64]>,
     relaxed: bool,
 }
 
 impl Limits {
-    /// `relaxed` outside production. The key hides in Redis who was counted.
-    pub fn new(link: Link, key: Key, relaxed: bool) -> Self {
+    /// `relaxed` outside production. The key hides in Redis who was counted; with a new one,
+    /// counting begins anew.
+    pub fn new(link: Link, key: Rotating<[u8; 64]>, relaxed: bool) -> Self {
         Self { link, key, relaxed }
     }
 
@@ -126,8 +127,9 @@ impl Limits {
 
     /// Half the hash is more than enough to tell buckets apart.
     fn bucket(&self, rule: &Rule, kind: &str, whom: &str) -> String {
-        let hash = keyed::hash(&self.key, format!("limit:{kind}:{whom}").as_bytes());
-        format!("limit:{}:{kind}:{}", rule.name, hex::encode(&hash[..16]))
+        let hash = keyed::hash(&self.key.current(), format!("limit:{kind}:{whom}").as_bytes());
+        let bucket = format!("{}:{kind}:{}", rule.name, hex::encode(&hash[..16]));
+        self.link.key("limit", bucket)
     }
 }
 

@@ -2,6 +2,7 @@
 //! waits for it longer than [`DEADLINE`].
 
 use std::{
+    fmt::Display,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -12,10 +13,13 @@ use redis::{
     aio::{ConnectionManager, ConnectionManagerConfig},
     io::tcp::TcpSettings,
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep, timeout},
+};
 
 use crate::{
-    config::{REDIS_USER, RedisConfig},
+    config::{RedisConfig, Secret},
     error::Error,
 };
 
@@ -26,10 +30,14 @@ const RESPONSE: Duration = Duration::from_millis(600);
 
 /// Redis. Cloning it shares the connection.
 #[derive(Clone)]
-pub struct Link {
-    /// Replaced when the password is another one: the manager would reconnect with the old one.
-    manager: Arc<RwLock<ConnectionManager>>,
+pub struct Link(Arc<Inner>);
+
+struct Inner {
     config: RedisConfig,
+    /// Reconnects by itself with the password that it was made with.
+    manager: RwLock<ConnectionManager>,
+    /// Held by whoever makes another one.
+    remaking: Mutex<()>,
 }
 
 impl Link {
@@ -42,17 +50,12 @@ impl Link {
         let address = format!("{}:{}", config.host, config.port);
         let start = Instant::now();
         let mut last = String::new();
-        let mut refusals = 0;
         loop {
-            let reason = match Self::attempt(config).await {
+            let reason = match any_password(config).await {
                 Ok(manager) => {
-                    let manager = Arc::new(RwLock::new(manager));
-                    return Ok(Self { manager, config: config.clone() });
-                }
-                // In the middle of a rotation the server may still have the previous password.
-                Err(error) if is_refusal(&error) && refusals < config.password.refused() => {
-                    refusals += 1;
-                    continue;
+                    let manager = RwLock::new(manager);
+                    let inner = Inner { config: config.clone(), manager, remaking: Mutex::new(()) };
+                    return Ok(Self(Arc::new(inner)));
                 }
                 Err(error) => error.to_string(),
             };
@@ -71,72 +74,61 @@ impl Link {
         }
     }
 
-    async fn attempt(config: &RedisConfig) -> Result<ConnectionManager, RedisError> {
-        // Without the user time-out a host that vanished would be written to for a quarter of an
-        // hour before the kernel gives the connection up, and the manager reconnects only then.
-        let tcp = TcpSettings::default().set_nodelay(true).set_user_timeout(Duration::from_secs(2));
-        let address = ConnectionAddr::Tcp(config.host.clone(), config.port);
-        let info = address.into_connection_info()?.set_tcp_settings(tcp);
-        let user = RedisConnectionInfo::default()
-            .set_username(REDIS_USER)
-            .set_password(config.password.accepted().expose());
-        let client = Client::open(info.set_redis_settings(user))?;
-        let options = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(Duration::from_secs(1)))
-            .set_response_timeout(Some(RESPONSE))
-            .set_number_of_retries(1)
-            .set_max_delay(Duration::from_millis(200));
-        let mut manager = ConnectionManager::new_with_config(client, options).await?;
-        // LOADING and a read-only replica answer the handshake, and this not.
-        ping(&mut manager).await.map(|()| manager)
+    /// The key of something: its kind, then what tells it from others of the kind.
+    pub fn key(&self, kind: &str, rest: impl Display) -> String {
+        format!("{kind}:{}{rest}", self.0.config.space)
+    }
+
+    fn manager(&self) -> ConnectionManager {
+        // Whoever panicked held it for an assignment: the value is whole.
+        self.0.manager.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes over a password whose file has changed, with a new connection. What is under way on
+    /// the old one finishes there.
+    pub async fn refresh_password(&self) {
+        if self.0.config.password.refresh()
+            && let Err(error) = self.remake().await
+        {
+            // The connection that exists goes on, and if it does not, `run` comes here again.
+            tracing::warn!(%error, "no connection to Redis with the new password");
+        }
+    }
+
+    /// Makes a connection with whichever password Redis takes.
+    async fn remake(&self) -> Result<(), RedisError> {
+        self.0.config.password.refresh();
+        let manager = any_password(&self.0.config).await?;
+        *self.0.manager.write().unwrap_or_else(PoisonError::into_inner) = manager;
+        Ok(())
     }
 
     /// Asks Redis for a sign of life.
     pub async fn ping(&self) -> Result<(), Error> {
-        self.run(|mut redis| async move { ping(&mut redis).await }).await
+        self.run(|mut redis| async move { redis::cmd("PING").exec_async(&mut redis).await }).await
     }
 
-    fn manager(&self) -> ConnectionManager {
-        self.manager.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Connects anew, with what the password is now. The connection that is there stays until then,
-    /// and for good if that fails.
-    pub async fn renew(&self) -> Result<(), RedisError> {
-        let manager = Self::attempt(&self.config).await?;
-        *self.manager.write().unwrap_or_else(PoisonError::into_inner) = manager;
-        Ok(())
-    }
-
-    /// Redis refused the password: takes the next that is known, until one is accepted. The caller's
-    /// deadline is the limit.
-    async fn sign_in_again(&self) {
-        loop {
-            self.config.password.refused();
-            if self.renew().await.is_ok() {
-                return;
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    /// Runs a command, once more if the connection turned out to be dead, within [`DEADLINE`].
-    /// Every command here may run twice without harm.
+    /// Runs a command, once more if the connection turned out to be dead or its password was
+    /// replaced, within [`DEADLINE`]. Every command here may run twice without harm.
     pub async fn run<T, F>(&self, command: impl Fn(ConnectionManager) -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, RedisError>>,
     {
         let attempts = async {
             match command(self.manager()).await {
-                Err(error) if error.is_io_error() => match command(self.manager()).await {
-                    Err(error) if is_refusal(&error) => {
-                        self.sign_in_again().await;
-                        command(self.manager()).await
-                    }
-                    outcome => outcome,
-                },
+                Err(error) if error.is_io_error() => command(self.manager()).await,
+                outcome => outcome,
+            }
+        };
+        let attempts = async {
+            match attempts.await {
                 Err(error) if is_refusal(&error) => {
-                    self.sign_in_again().await;
+                    // One makes the connection and the others, which wait here, use it.
+                    let _remaking = self.0.remaking.lock().await;
+                    match command(self.manager()).await {
+                        Err(error) if is_refusal(&error) => self.remake().await?,
+                        outcome => return outcome,
+                    }
                     command(self.manager()).await
                 }
                 outcome => outcome,
@@ -158,12 +150,42 @@ impl Link {
     }
 }
 
-async fn ping(manager: &mut ConnectionManager) -> Result<(), RedisError> {
-    redis::cmd("PING").exec_async(manager).await
+/// Connects with the first password that Redis takes, the current one before the previous ones.
+async fn any_password(config: &RedisConfig) -> Result<ConnectionManager, RedisError> {
+    let mut outcome = Err(RedisError::from((ErrorKind::AuthenticationFailed, "no password")));
+    for password in config.password.accepted().iter() {
+        outcome = connect(config, password).await;
+        if !matches!(&outcome, Err(error) if is_refusal(error)) {
+            break;
+        }
+    }
+    outcome
 }
 
-/// Whether Redis does not take the password, now that it is asked for one.
+async fn connect(
+    config: &RedisConfig,
+    password: &Secret<String>,
+) -> Result<ConnectionManager, RedisError> {
+    // Without the user time-out a host that vanished would be written to for a quarter of an
+    // hour before the kernel gives the connection up, and the manager reconnects only then.
+    let tcp = TcpSettings::default().set_nodelay(true).set_user_timeout(Duration::from_secs(2));
+    let address = ConnectionAddr::Tcp(config.host.clone(), config.port);
+    let info = address.into_connection_info()?.set_tcp_settings(tcp);
+    let user = RedisConnectionInfo::default()
+        .set_username(config.user.as_str())
+        .set_password(password.expose().as_str());
+    let client = Client::open(info.set_redis_settings(user))?;
+    let options = ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(Duration::from_secs(1)))
+        .set_response_timeout(Some(RESPONSE))
+        .set_number_of_retries(1)
+        .set_max_delay(Duration::from_millis(200));
+    let mut manager = ConnectionManager::new_with_config(client, options).await?;
+    // LOADING and a read-only replica answer the handshake, and this not.
+    redis::cmd("PING").exec_async(&mut manager).await?;
+    Ok(manager)
+}
+
 fn is_refusal(error: &RedisError) -> bool {
     error.kind() == ErrorKind::AuthenticationFailed
-        || matches!(error.code(), Some("WRONGPASS" | "NOAUTH"))
 }

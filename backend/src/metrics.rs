@@ -20,7 +20,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{db::POOL_SIZE, error::Error, server::App};
+use crate::{error::Error, server::App};
 
 /// From a millisecond, the time of a simple query, to the deadline of an answer.
 const BUCKETS: [f64; 12] =
@@ -124,9 +124,9 @@ fn method_name(method: &Method) -> &'static str {
 }
 
 async fn show(State(app): State<App>) -> Result<Response, Error> {
-    let (size, idle) = app.db.usage();
-    let (size, idle) = (i64::from(size), i64::try_from(idle).unwrap_or(i64::MAX));
-    let most = i64::from(POOL_SIZE);
+    let size = i64::from(app.db.pool().size());
+    let idle = i64::try_from(app.db.pool().num_idle()).unwrap_or(i64::MAX);
+    let most = i64::from(app.db.pool().options().get_max_connections());
     // The two are read one after the other, so that for a moment more may seem idle than there are.
     for (state, value) in [("idle", idle), ("busy", (size - idle).max(0)), ("most", most)] {
         app.metrics.connections.get_or_create(&Use { state }).set(value);

@@ -118,13 +118,14 @@ async fn run_locked(
 
 /// A connection with the engine's own time-outs, whatever the role's defaults are.
 async fn connect(config: &DatabaseConfig) -> Result<PgConnection, MigrateError> {
-    let options = db::options(config, "backend migrate").options([
+    let settings = [
         ("lock_timeout", LOCK_TIMEOUT),
         // Filling a large table may take long; a limit would make it impossible.
         ("statement_timeout", "0"),
         ("idle_in_transaction_session_timeout", "60s"),
-    ]);
-    PgConnection::connect_with(&options).await.map_err(during("connecting to migrate"))
+    ];
+    let connection = db::connect(config, "backend migrate", &settings).await;
+    connection.map_err(during("connecting to migrate"))
 }
 
 /// Applies one file, again if another session held a lock that it needs.

@@ -1,7 +1,7 @@
 //! `backend seed`: data to look at on a developer's machine. Seeds are no migrations: they may be
 //! edited, they run again without harm, and they are refused in production.
 
-use sqlx::{Connection, PgConnection};
+use sqlx::Connection;
 
 use crate::{
     config::{AppEnv, DatabaseConfig},
@@ -22,7 +22,7 @@ pub async fn run(
                     password is public"
             .to_owned());
     }
-    let mut connection = PgConnection::connect_with(&db::options(config, "backend seed"))
+    let mut connection = db::connect(config, "backend seed", &[])
         .await
         .map_err(|error| format!("connecting to seed: {}", db::describe(&error)))?;
     let set = Set::embedded().map_err(|error| error.to_string())?;

@@ -25,10 +25,11 @@ use crate::{
 };
 pub use drain::Draining;
 
-/// How often the files of secrets are read again: five small files.
-const SECRETS_INTERVAL: Duration = Duration::from_secs(1);
 /// How long PostgreSQL and Redis are waited for at the start, each.
 const START_LIMIT: Duration = Duration::from_secs(120);
+/// How often the secrets' files are looked at. Five reads of a hundred bytes cost nothing, and what
+/// cannot wait that long looks for itself: see [`crate::config::Rotating::refresh`].
+const LOOK_AT_SECRETS: Duration = Duration::from_secs(1);
 /// The largest body of a request. nginx refuses larger ones already.
 const BODY_LIMIT: usize = 64 * 1024;
 
@@ -80,54 +81,79 @@ pub fn router(app: App) -> Router {
 pub async fn serve(config: Config) -> Result<(), String> {
     // First of all, so that a signal during the wait ends the process at once.
     let draining = Draining::on_signal()?;
-    let app = tokio::select! {
-        app = start(&config, draining.clone()) => app?,
+    let server = tokio::select! {
+        server = Server::start(config, draining.clone()) => server?,
         () = draining.started() => return Ok(()),
     };
-    let cannot_listen = |error| format!("cannot listen on {}: {error}", config.bind);
-    let listener = TcpListener::bind(config.bind).await.map_err(cannot_listen)?;
-    // Where it really listens: with port 0 the system chose.
-    let address = listener.local_addr().map_err(cannot_listen)?;
-    let listener = listener.tap_io(|stream| {
-        // An answer is one write: nothing is gained by holding it back.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY was not set");
-        }
-    });
-    tracing::info!(%address, "listening");
-    let pool = app.db.clone();
-    let watching = tokio::spawn(watch_secrets(config.clone(), pool.clone(), app.redis.clone()));
-    let service = router(app).into_make_service_with_connect_info::<SocketAddr>();
-    let server = axum::serve(listener, service)
-        .with_graceful_shutdown({
-            let draining = draining.clone();
-            async move { draining.started().await }
-        })
-        .into_future();
-    drain::until_done(server, &draining).await?;
-    watching.abort();
-    // Says goodbye to PostgreSQL; not worth more than a moment.
-    let _ = tokio::time::timeout(Duration::from_secs(1), pool.close()).await;
-    tracing::info!("stopped");
-    Ok(())
+    server.run().await
 }
 
-/// Takes over secrets that were rotated: an operator rewrites their files and restarts nothing.
-async fn watch_secrets(config: Config, database: Database, redis: Link) {
-    let mut tick = tokio::time::interval(SECRETS_INTERVAL);
-    loop {
-        tick.tick().await;
-        for name in config.reload() {
-            tracing::info!(name, "a secret is another one now");
-            match name {
-                "PG_PASSWORD" => database.renew(),
-                // If it fails, the connection that is there goes on, and a refusal tries again.
-                "REDIS_PASSWORD" => {
-                    let _ = redis.renew().await;
-                }
-                _ => {}
+/// A server that is ready, and listens.
+pub struct Server {
+    config: Config,
+    app: App,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Waits for PostgreSQL and Redis, migrates, and only then listens.
+    pub async fn start(config: Config, draining: Draining) -> Result<Self, String> {
+        let app = start(&config, draining).await?;
+        let cannot_listen = |error| format!("cannot listen on {}: {error}", config.bind);
+        let listener = TcpListener::bind(config.bind).await.map_err(cannot_listen)?;
+        // Where it really listens: with port 0 the system chose.
+        let address = listener.local_addr().map_err(cannot_listen)?;
+        tracing::info!(%address, "listening");
+        Ok(Self { config, app, listener, address })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What its handlers share.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// Answers until the process is told to end.
+    pub async fn run(self) -> Result<(), String> {
+        let draining = self.app.draining.clone();
+        let pool = self.app.db.pool().clone();
+        let secrets = follow_secrets(self.config, self.app.clone());
+        let listener = self.listener.tap_io(|stream| {
+            // An answer is one write: nothing is gained by holding it back.
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "TCP_NODELAY was not set");
             }
+        });
+        let service = router(self.app).into_make_service_with_connect_info::<SocketAddr>();
+        let server = axum::serve(listener, service)
+            .with_graceful_shutdown({
+                let draining = draining.clone();
+                async move { draining.started().await }
+            })
+            .into_future();
+        tokio::select! {
+            outcome = drain::until_done(server, &draining) => outcome?,
+            () = secrets => {}
         }
+        // Says goodbye to PostgreSQL; not worth more than a moment.
+        let _ = tokio::time::timeout(Duration::from_secs(1), pool.close()).await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// Takes over secrets that are replaced while the server runs. Never returns.
+async fn follow_secrets(config: Config, app: App) {
+    loop {
+        tokio::time::sleep(LOOK_AT_SECRETS).await;
+        config.refresh_keys();
+        app.db.refresh_password();
+        app.redis.refresh_password().await;
     }
 }
 
@@ -152,7 +178,7 @@ async fn start(config: &Config, draining: Draining) -> Result<App, String> {
         sessions: Sessions::new(redis.clone(), config.session_secret.clone()),
         limits: Limits::new(
             redis.clone(),
-            config.session_secret.current(),
+            config.session_secret.clone(),
             config.app_env != AppEnv::Production,
         ),
         redis,

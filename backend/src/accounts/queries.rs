@@ -1,4 +1,4 @@
-//! The statements about accounts.
+//! The statements about accounts, which the compiler compares with the schema (backend/.sqlx).
 
 use serde::Serialize;
 use sqlx::PgExecutor;
@@ -20,26 +20,24 @@ pub(super) async fn insert(
     email: &Email,
     hash: &str,
 ) -> Result<Account, Error> {
-    let id = sqlx::query_scalar(
-        "INSERT INTO accounts (email, password_hash) VALUES ($1, $2) RETURNING id",
-    )
-    .bind(email.as_str())
-    .bind(hash)
-    .fetch_one(db)
-    .await
-    .map_err(|error| match error.as_database_error().and_then(|error| error.constraint()) {
-        Some("accounts_email_key") => Error::Conflict("This e-mail address has an account."),
-        _ => error.into(),
-    })?;
-    Ok(Account { id, email: email.as_str().to_owned() })
+    let insert = sqlx::query_as!(
+        Account,
+        "INSERT INTO accounts (email, password_hash) VALUES ($1, $2) RETURNING id, email",
+        email.as_str(),
+        hash,
+    );
+    insert.fetch_one(db).await.map_err(|error| {
+        match error.as_database_error().and_then(|error| error.constraint()) {
+            Some("accounts_email_key") => Error::Conflict("This e-mail address has an account."),
+            _ => error.into(),
+        }
+    })
 }
 
 pub(super) async fn find(db: &Database, id: i64) -> Result<Option<Account>, Error> {
-    let email: Option<String> = sqlx::query_scalar("SELECT email FROM accounts WHERE id = $1")
-        .bind(id)
-        .fetch_optional(&mut *db.acquire().await?)
-        .await?;
-    Ok(email.map(|email| Account { id, email }))
+    let mut connection = db.acquire().await?;
+    let query = sqlx::query_as!(Account, "SELECT id, email FROM accounts WHERE id = $1", id);
+    Ok(query.fetch_optional(&mut *connection).await?)
 }
 
 /// The account of an address, with its password's hash.
@@ -47,12 +45,13 @@ pub(super) async fn find_by_email(
     db: &Database,
     email: &Email,
 ) -> Result<Option<(Account, String)>, Error> {
-    let row: Option<(i64, String, String)> =
-        sqlx::query_as("SELECT id, email, password_hash FROM accounts WHERE email = $1")
-            .bind(email.as_str())
-            .fetch_optional(&mut *db.acquire().await?)
-            .await?;
-    Ok(row.map(|(id, email, hash)| (Account { id, email }, hash)))
+    let mut connection = db.acquire().await?;
+    let query = sqlx::query!(
+        "SELECT id, email, password_hash FROM accounts WHERE email = $1",
+        email.as_str(),
+    );
+    let row = query.fetch_optional(&mut *connection).await?;
+    Ok(row.map(|row| (Account { id: row.id, email: row.email }, row.password_hash)))
 }
 
 /// The account of a number, with its password's hash.
@@ -60,21 +59,18 @@ pub(super) async fn find_with_hash(
     db: &Database,
     id: i64,
 ) -> Result<Option<(Account, String)>, Error> {
-    let row: Option<(String, String)> =
-        sqlx::query_as("SELECT email, password_hash FROM accounts WHERE id = $1")
-            .bind(id)
-            .fetch_optional(&mut *db.acquire().await?)
-            .await?;
-    Ok(row.map(|(email, hash)| (Account { id, email }, hash)))
+    let mut connection = db.acquire().await?;
+    let query = sqlx::query!("SELECT email, password_hash FROM accounts WHERE id = $1", id);
+    let row = query.fetch_optional(&mut *connection).await?;
+    Ok(row.map(|row| (Account { id, email: row.email }, row.password_hash)))
 }
 
 /// Whether the account still has this hash. Waits for a change that is under way.
 pub(super) async fn still_has_hash(db: &Database, id: i64, hash: &str) -> Result<bool, Error> {
-    let now: Option<String> =
-        sqlx::query_scalar("SELECT password_hash FROM accounts WHERE id = $1 FOR SHARE")
-            .bind(id)
-            .fetch_optional(&mut *db.acquire().await?)
-            .await?;
+    let mut connection = db.acquire().await?;
+    let query =
+        sqlx::query_scalar!("SELECT password_hash FROM accounts WHERE id = $1 FOR SHARE", id);
+    let now = query.fetch_optional(&mut *connection).await?;
     Ok(now.is_some_and(|now| now == hash))
 }
 
@@ -85,12 +81,11 @@ pub(super) async fn replace_hash(
     old: &str,
     new: &str,
 ) -> Result<bool, Error> {
-    let outcome =
-        sqlx::query("UPDATE accounts SET password_hash = $3 WHERE id = $1 AND password_hash = $2")
-            .bind(id)
-            .bind(old)
-            .bind(new)
-            .execute(db)
-            .await?;
-    Ok(outcome.rows_affected() == 1)
+    let update = sqlx::query!(
+        "UPDATE accounts SET password_hash = $3 WHERE id = $1 AND password_hash = $2",
+        id,
+        old,
+        new,
+    );
+    Ok(update.execute(db).await?.rows_affected() == 1)
 }

@@ -1,8 +1,8 @@
 //! Reads variables one by one and remembers what was wrong with each.
 
-use std::{fmt::Display, path::PathBuf, str::FromStr};
+use std::{fmt::Display, path::Path, str::FromStr};
 
-use super::{ConfigErrors, Key, Keys, Password, Rotating, Secret, rotating::lines};
+use super::{ConfigErrors, Rotating};
 
 type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -63,38 +63,43 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A password from `NAME`, or from the file that `NAME_FILE` names.
-    pub fn secret(&mut self, name: &str) -> Option<Password> {
-        let (file, values) = self.lines_of(name)?;
-        let values = values.into_iter().map(Secret::new).collect();
-        Some(Rotating::new(file, |text| Some(Secret::new(text.to_owned())), values))
+    /// A secret from `NAME`, or from the file that `NAME_FILE` names, which may change later.
+    pub fn password(&mut self, name: &str) -> Option<Rotating<String>> {
+        let parse: fn(&str) -> Option<String> = |line| (!line.is_empty()).then(|| line.to_owned());
+        self.rotating(name, parse, "the secret")
     }
 
-    /// A secret of 64 bytes in hexadecimal, from the same places.
-    pub fn key(&mut self, name: &str) -> Option<Keys> {
-        let (file, values) = self.lines_of(name)?;
-        let keys: Option<Vec<Key>> = values.iter().map(|text| parse_key(text)).collect();
-        if keys.is_none() {
-            // The value itself stays out of the message: it may be a secret with a typing error.
-            self.reject(format!(
-                "{name} must be 64 bytes in hexadecimal (128 digits, not {}): generate one with \
-                 `openssl rand -hex 64`",
-                values[0].chars().count()
-            ));
-        }
-        Some(Rotating::new(file, parse_key, keys?))
+    /// A secret of 64 bytes in hexadecimal, given in the same ways.
+    pub fn key(&mut self, name: &str) -> Option<Rotating<[u8; 64]>> {
+        let parse: fn(&str) -> Option<[u8; 64]> = |line| {
+            let mut bytes = [0; 64];
+            hex::decode_to_slice(line, &mut bytes).ok().map(|()| bytes)
+        };
+        let expected = "64 bytes in hexadecimal (128 digits), as `openssl rand -hex 64` prints";
+        self.rotating(name, parse, expected)
     }
 
-    /// The values of a secret, and the file that they are in.
-    fn lines_of(&mut self, name: &str) -> Option<(Option<PathBuf>, Vec<String>)> {
+    /// No value is repeated in a message: it may be a secret with a typing error.
+    fn rotating<T>(
+        &mut self,
+        name: &str,
+        parse: fn(&str) -> Option<T>,
+        expected: &str,
+    ) -> Option<Rotating<T>> {
         let file_name = format!("{name}_FILE");
         match (self.optional(name), self.optional(&file_name)) {
             (Some(_), Some(_)) => {
                 self.reject(format!("both {name} and {file_name} are set: keep one of them"));
                 None
             }
-            (Some(value), None) => Some((None, vec![value])),
-            (None, Some(path)) => self.secret_file(&file_name, path),
+            (Some(value), None) => {
+                let value = parse(&value).map(Rotating::fixed);
+                if value.is_none() {
+                    self.reject(format!("{name} is not usable: it must be {expected}"));
+                }
+                value
+            }
+            (None, Some(path)) => self.secret_file(&file_name, &path, parse, expected),
             (None, None) => {
                 self.reject(format!(
                     "{name} is not set: set it, or set {file_name} to the path of a file that \
@@ -105,26 +110,29 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn secret_file(&mut self, name: &str, path: String) -> Option<(Option<PathBuf>, Vec<String>)> {
-        match std::fs::read_to_string(&path) {
-            Ok(text) => {
-                let values: Vec<String> = lines(&text).map(str::to_owned).collect();
-                if values.is_empty() {
-                    self.reject(format!(
-                        "{name} names {path}, which is empty: write the secret to it"
-                    ));
-                    return None;
-                }
-                Some((Some(path.into()), values))
-            }
+    fn secret_file<T>(
+        &mut self,
+        name: &str,
+        path: &str,
+        parse: fn(&str) -> Option<T>,
+        expected: &str,
+    ) -> Option<Rotating<T>> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
             Err(error) => {
                 self.reject(format!(
                     "{name} names {path}, which cannot be read ({error}): check the path and that \
                      user 10001 may read it"
                 ));
-                None
+                return None;
             }
+        };
+        let secret =
+            Rotating::of_file(name.trim_end_matches("_FILE"), Path::new(path), text, parse);
+        if secret.is_none() {
+            self.reject(format!("{name} names {path}, whose first line must be {expected}"));
         }
+        secret
     }
 
     /// The value, or everything that was wrong.
@@ -134,9 +142,4 @@ impl<'a> Reader<'a> {
             _ => Err(ConfigErrors(self.errors)),
         }
     }
-}
-
-fn parse_key(text: &str) -> Option<Key> {
-    let mut bytes = [0; 64];
-    hex::decode_to_slice(text, &mut bytes).ok().map(|()| Key::new(bytes))
 }

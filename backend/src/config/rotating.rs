@@ -1,102 +1,120 @@
-//! Secrets that change while the program runs. A secret's file holds the current value on its first
-//! line; on further lines stand previous ones, which are still accepted, and comments (`#`).
+//! Secrets that are replaced while the program runs. A secret's file has the current value on its
+//! first line; the lines below hold previous values that are still accepted, and comments (`#`).
 
 use std::{
     fmt,
-    path::PathBuf,
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicUsize, Ordering},
-    },
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
-use super::{Key, Secret};
+use super::Secret;
 
-/// A secret with its values, the current one first. Clones share them.
+/// The values that are good at one moment: the current one first, then the previous ones.
+pub type Accepted<T> = Arc<[Secret<T>]>;
+
+/// A secret with a current value and previous ones. Cloning shares it: all see the same change.
 pub struct Rotating<T>(Arc<Inner<T>>);
 
-/// A password of a service.
-pub type Password = Rotating<Secret<String>>;
-/// A key of our own.
-pub type Keys = Rotating<Key>;
-
 struct Inner<T> {
-    file: Option<PathBuf>,
+    accepted: RwLock<Accepted<T>>,
+    file: Option<File<T>>,
+}
+
+struct File<T> {
+    /// The variable that names it, for the log.
+    name: String,
+    path: PathBuf,
     parse: fn(&str) -> Option<T>,
-    values: RwLock<Arc<[T]>>,
-    /// Which one a service took last.
-    accepted: AtomicUsize,
+    /// What it held when it was last looked at.
+    seen: Mutex<String>,
 }
 
-/// The lines of a secret's file that are values.
-pub(super) fn lines(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'))
-}
-
-impl<T: Clone + PartialEq> Rotating<T> {
-    /// From a file that is read again later, or from an environment that stays as it is.
-    pub(super) fn new(file: Option<PathBuf>, parse: fn(&str) -> Option<T>, values: Vec<T>) -> Self {
-        let values = RwLock::new(values.into());
-        Self(Arc::new(Inner { file, parse, values, accepted: AtomicUsize::new(0) }))
+impl<T> Rotating<T> {
+    /// One value for the life of the process.
+    pub fn fixed(value: T) -> Self {
+        Self::with(vec![Secret::new(value)], None)
     }
 
-    /// All values, the current one first; never empty.
-    pub fn all(&self) -> Arc<[T]> {
-        Arc::clone(&self.0.values.read().unwrap_or_else(PoisonError::into_inner))
+    /// The values of a file, which may change later; nothing if its first line is none.
+    pub(super) fn of_file(
+        name: &str,
+        path: &Path,
+        text: String,
+        parse: fn(&str) -> Option<T>,
+    ) -> Option<Self> {
+        let values = values_of(&text, parse)?;
+        let (name, path) = (name.to_owned(), path.to_owned());
+        let file = File { name, path, parse, seen: Mutex::new(text) };
+        Some(Self::with(values, Some(file)))
     }
 
-    /// The value to make new things with.
-    pub fn current(&self) -> T {
-        self.all()[0].clone()
+    fn with(values: Vec<Secret<T>>, file: Option<File<T>>) -> Self {
+        Self(Arc::new(Inner { accepted: RwLock::new(values.into()), file }))
     }
 
-    /// Reads the file again; true if it holds something else now. What cannot be read or is no value
-    /// changes nothing: it may be half written.
-    pub fn reload(&self) -> bool {
-        let Some(text) = self.0.file.as_ref().and_then(|path| std::fs::read_to_string(path).ok())
-        else {
+    /// What is good now. Never empty.
+    pub fn accepted(&self) -> Accepted<T> {
+        // Whoever panicked held it for an assignment: the value is whole.
+        Arc::clone(&self.0.accepted.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Looks whether the file has changed, and if so takes over what it holds; true if it did.
+    ///
+    /// A file that cannot be read or has no usable first line changes nothing: what worked goes on
+    /// to work, and the log says so once. The read blocks for some microseconds, as the file is a
+    /// hundred bytes on a local disk.
+    pub fn refresh(&self) -> bool {
+        let Some(file) = &self.0.file else {
             return false;
         };
-        let values: Option<Vec<T>> = lines(&text).map(self.0.parse).collect();
-        let Some(values) = values.filter(|values| !values.is_empty()) else {
-            return false;
+        let text = match std::fs::read_to_string(&file.path) {
+            Ok(text) => text,
+            Err(error) => {
+                // Remembered like a text, so that it is reported once.
+                let text = format!("# {error}");
+                if std::mem::replace(&mut *file.seen(), text.clone()) != text {
+                    tracing::warn!(name = file.name, %error, "a secret cannot be read; going on");
+                }
+                return false;
+            }
         };
-        if values[..] == self.all()[..] {
+        // Held until the values are in force: two that look at once must agree on the last.
+        let mut seen = file.seen();
+        if *seen == text {
             return false;
         }
-        *self.0.values.write().unwrap_or_else(PoisonError::into_inner) = values.into();
-        self.0.accepted.store(0, Ordering::Relaxed);
+        let values = values_of(&text, file.parse);
+        *seen = text;
+        let Some(values) = values else {
+            tracing::warn!(name = file.name, "a secret's first line is not usable; going on");
+            return false;
+        };
+        tracing::info!(name = file.name, accepted = values.len(), "a secret is another one now");
+        *self.0.accepted.write().unwrap_or_else(PoisonError::into_inner) = values.into();
         true
     }
+}
 
-    /// The value that the service takes, as far as is known.
-    pub fn accepted(&self) -> T {
-        let all = self.all();
-        all[self.0.accepted.load(Ordering::Relaxed) % all.len()].clone()
-    }
-
-    /// The service refused [`Rotating::accepted`]: reads the file again, and goes on to another
-    /// value. How many there are to try.
-    pub fn refused(&self) -> usize {
-        if !self.reload() {
-            self.0.accepted.fetch_add(1, Ordering::Relaxed);
-        }
-        self.all().len()
+impl<T: Clone> Rotating<T> {
+    /// The value to use for what is new.
+    pub fn current(&self) -> Secret<T> {
+        self.accepted()[0].clone()
     }
 }
 
-impl Password {
-    /// One that never changes.
-    pub fn fixed(value: impl Into<String>) -> Self {
-        Self::new(None, |text| Some(Secret::new(text.to_owned())), vec![Secret::new(value.into())])
+impl<T> File<T> {
+    fn seen(&self) -> MutexGuard<'_, String> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Keys {
-    /// One that never changes.
-    pub fn fixed(key: Key) -> Self {
-        Self::new(None, |_| None, vec![key])
-    }
+/// The first line must be usable. Further lines that are not are left out: they may be what a
+/// writer has not finished.
+fn values_of<T>(text: &str, parse: fn(&str) -> Option<T>) -> Option<Vec<Secret<T>>> {
+    let mut lines = text.lines().filter(|line| !line.starts_with('#'));
+    let mut values = vec![Secret::new(parse(lines.next()?)?)];
+    values.extend(lines.filter_map(parse).map(Secret::new));
+    Some(values)
 }
 
 impl<T> Clone for Rotating<T> {
@@ -115,30 +133,39 @@ impl<T> fmt::Debug for Rotating<T> {
 mod tests {
     use super::*;
 
+    fn parse(line: &str) -> Option<String> {
+        (!line.is_empty()).then(|| line.to_owned())
+    }
+
+    fn values(secret: &Rotating<String>) -> Vec<String> {
+        secret.accepted().iter().map(|value| value.expose().clone()).collect()
+    }
+
     #[test]
-    fn a_file_is_read_again_and_half_a_file_changes_nothing() {
+    fn a_changed_file_is_taken_over_and_a_bad_one_is_not() {
         let path = std::env::temp_dir().join(format!("backend-rotating-{}", std::process::id()));
         let write = |text: &str| std::fs::write(&path, text).unwrap();
-        let parse = |text: &str| (text.len() == 3).then(|| text.to_owned());
         write("one\n");
-        let secret = Rotating::new(Some(path.clone()), parse, vec!["one".to_owned()]);
-        assert!(!secret.reload());
-        for broken in ["", "tw", "two\non", "# two\n"] {
-            write(broken);
-            assert!(!secret.reload(), "{broken:?}");
-            assert_eq!(secret.current(), "one");
+        let secret = Rotating::of_file("ONE", &path, "one\n".to_owned(), parse).unwrap();
+        assert!(!secret.refresh());
+
+        write("two\n# until=2026-01-01T00:00:00Z\none\n\n");
+        let clone = secret.clone();
+        assert!(secret.refresh());
+        assert!(!clone.refresh(), "a clone is the same secret");
+        assert_eq!(values(&clone), ["two", "one"]);
+        assert_eq!(clone.current().expose(), "two");
+
+        for bad in ["", "\n", "# a comment\n"] {
+            write(bad);
+            assert!(!secret.refresh(), "{bad:?}");
         }
-        write("two\n# until tomorrow\none\n");
-        assert!(secret.reload());
-        assert_eq!(secret.all()[..], ["two", "one"]);
-        // A service that has not learnt the new one yet takes the previous one.
-        assert_eq!(secret.accepted(), "two");
-        assert_eq!(secret.refused(), 2);
-        assert_eq!(secret.accepted(), "one");
-        write("two\n");
-        assert_eq!(secret.refused(), 1);
-        assert_eq!(secret.accepted(), "two");
         std::fs::remove_file(&path).unwrap();
-        assert!(!secret.reload());
+        assert!(!secret.refresh());
+        assert_eq!(values(&secret), ["two", "one"]);
+        write("three\n");
+        assert!(secret.refresh());
+        assert_eq!(values(&secret), ["three"]);
+        std::fs::remove_file(&path).unwrap();
     }
 }

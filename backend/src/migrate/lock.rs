@@ -30,8 +30,7 @@ pub async fn acquire(
     limit: Duration,
     report: Report<'_>,
 ) -> Result<Lock, MigrateError> {
-    let options = db::options(config, "backend migrate (lock)");
-    let mut connection = PgConnection::connect_with(&options)
+    let mut connection = db::connect(config, "backend migrate (lock)", &[])
         .await
         .map_err(during("connecting for the migration lock"))?;
     let start = Instant::now();

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
-use sqlx::{Connection, PgConnection};
+use sqlx::Connection;
 use time::format_description::well_known::Rfc3339;
 
 use super::{
@@ -45,9 +45,8 @@ pub struct Status {
 /// Compares the files with the database.
 pub async fn status(config: &DatabaseConfig, set: &Set) -> Result<Status, MigrateError> {
     // The server itself refuses to write: a promise that does not rest on this code.
-    let options = db::options(config, "backend migrate status")
-        .options([("default_transaction_read_only", "on"), ("statement_timeout", "10s")]);
-    let mut connection = PgConnection::connect_with(&options)
+    let settings = [("default_transaction_read_only", "on"), ("statement_timeout", "10s")];
+    let mut connection = db::connect(config, "backend migrate status", &settings)
         .await
         .map_err(during("connecting to read the migrations' status"))?;
     let history = History::read(&mut connection).await?;

@@ -1,4 +1,4 @@
-//! The statements about notes. Each names the account: nobody reads another's.
+//! The statements about notes, which the compiler compares with the schema (backend/.sqlx). Each names the account: nobody reads another's.
 
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -15,31 +15,23 @@ pub(super) struct Note {
     pub(super) created_at: OffsetDateTime,
 }
 
-type Row = (i64, String, OffsetDateTime);
-
-impl From<Row> for Note {
-    fn from((id, text, created_at): Row) -> Self {
-        Self { id, text, created_at }
-    }
-}
-
 pub(super) async fn list(
     db: &Database,
     account_id: i64,
     before: Option<i64>,
     limit: i64,
 ) -> Result<Vec<Note>, Error> {
-    let rows: Vec<Row> = sqlx::query_as(
+    let mut connection = db.acquire().await?;
+    let query = sqlx::query_as!(
+        Note,
         "SELECT id, text, created_at FROM notes
          WHERE account_id = $1 AND id < $2
          ORDER BY id DESC LIMIT $3",
-    )
-    .bind(account_id)
-    .bind(before.unwrap_or(i64::MAX))
-    .bind(limit)
-    .fetch_all(&mut *db.acquire().await?)
-    .await?;
-    Ok(rows.into_iter().map(Note::from).collect())
+        account_id,
+        before.unwrap_or(i64::MAX),
+        limit,
+    );
+    Ok(query.fetch_all(&mut *connection).await?)
 }
 
 /// What identifies a request that may be sent again.
@@ -58,40 +50,39 @@ pub(super) async fn insert_once(
     text: &str,
     retry: &Retry<'_>,
 ) -> Result<Option<Note>, Error> {
+    let mut connection = db.acquire().await?;
     // Beside a transaction that has the key and is not committed, this waits for its end.
-    let written: Option<Row> = sqlx::query_as(
+    let insert = sqlx::query_as!(
+        Note,
         "INSERT INTO notes (account_id, text, request_key, request_hash) VALUES ($1, $2, $3, $4)
          ON CONFLICT (account_id, request_key) WHERE request_key IS NOT NULL DO NOTHING
          RETURNING id, text, created_at",
-    )
-    .bind(account_id)
-    .bind(text)
-    .bind(retry.key)
-    .bind(&retry.hash[..])
-    .fetch_optional(&mut *db.acquire().await?)
-    .await?;
-    if let Some(row) = written {
-        return Ok(Some(row.into()));
+        account_id,
+        text,
+        retry.key,
+        &retry.hash[..],
+    );
+    if let Some(note) = insert.fetch_optional(&mut *connection).await? {
+        return Ok(Some(note));
     }
-    let earlier: Option<Row> = sqlx::query_as(
+    let earlier = sqlx::query_as!(
+        Note,
         "SELECT id, text, created_at FROM notes
          WHERE account_id = $1 AND request_key = $2 AND request_hash = $3",
-    )
-    .bind(account_id)
-    .bind(retry.key)
-    .bind(&retry.hash[..])
-    .fetch_optional(&mut *db.acquire().await?)
-    .await?;
-    Ok(earlier.map(Note::from))
+        account_id,
+        retry.key,
+        &retry.hash[..],
+    );
+    Ok(earlier.fetch_optional(&mut *connection).await?)
 }
 
 pub(super) async fn insert(db: &Database, account_id: i64, text: &str) -> Result<Note, Error> {
-    let row: Row = sqlx::query_as(
+    let mut connection = db.acquire().await?;
+    let insert = sqlx::query_as!(
+        Note,
         "INSERT INTO notes (account_id, text) VALUES ($1, $2) RETURNING id, text, created_at",
-    )
-    .bind(account_id)
-    .bind(text)
-    .fetch_one(&mut *db.acquire().await?)
-    .await?;
-    Ok(row.into())
+        account_id,
+        text,
+    );
+    Ok(insert.fetch_one(&mut *connection).await?)
 }

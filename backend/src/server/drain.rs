@@ -17,6 +17,12 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub struct Draining(watch::Receiver<bool>);
 
 impl Draining {
+    /// Turns true when the sender says so or is gone.
+    pub fn when_told() -> (watch::Sender<bool>, Self) {
+        let (sender, receiver) = watch::channel(false);
+        (sender, Self(receiver))
+    }
+
     /// Turns true at the first SIGTERM or SIGINT.
     pub fn on_signal() -> Result<Self, String> {
         let failed = |error: io::Error| format!("cannot watch for signals: {error}");

@@ -71,11 +71,10 @@ async fn list(
     State(app): State<App>,
     SignedIn { id, session }: SignedIn,
 ) -> Result<axum::Json<SessionList>, Error> {
-    let current = app.sessions.handle(id);
     let listed = app.sessions.list(session.account_id).await?;
     let entry = |listed: Listed| {
         Ok(SessionEntry {
-            current: listed.handle == current.as_str(),
+            current: app.sessions.is_named(id, &listed.handle),
             handle: listed.handle,
             created_at: moment(listed.session.created)?,
             last_used_at: moment(listed.last_used)?,
@@ -106,7 +105,7 @@ async fn end_one(
     if !app.sessions.end_one(session.account_id, &handle).await? {
         return Err(Error::NotFound("You have no such session."));
     }
-    Ok(ended(&app, handle == app.sessions.handle(id)))
+    Ok(ended(&app, app.sessions.is_named(id, handle.as_str())))
 }
 
 /// Signs out everywhere, or everywhere else.

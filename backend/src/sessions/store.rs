@@ -5,16 +5,17 @@
 //! possible to show and to end its sessions. Whatever touches both does so in one script.
 
 use std::{
+    fmt::Display,
     sync::LazyLock,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use axum::http::HeaderMap;
-use redis::{AsyncCommands, Expiry, Script, aio::ConnectionManager};
+use redis::{AsyncCommands, Expiry, Script};
 use serde::{Deserialize, Serialize};
 
 use super::{Handle, SessionId, agent};
-use crate::{config::Keys, error::Error, link::Link};
+use crate::{config::Rotating, error::Error, link::Link};
 
 /// Without a request for this long, a session ends.
 pub(super) const IDLE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -23,6 +24,9 @@ pub(super) const ABSOLUTE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// How many sessions an account has at most. One more ends the oldest: more browsers than anybody
 /// has, and a bound on what one account can take up in Redis.
 const MOST: usize = 50;
+
+/// The kind of key under which an account's list stands.
+const LIST_KIND: &str = "sessions-of";
 
 static CREATE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("create.lua")));
 static END: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("end.lua")));
@@ -56,23 +60,23 @@ pub(super) struct Listed {
 #[derive(Clone)]
 pub struct Sessions {
     link: Link,
-    keys: Keys,
+    key: Rotating<[u8; 64]>,
 }
 
 impl Sessions {
-    /// With the key `SESSION_SECRET`, and previous ones under which sessions may still be stored.
-    pub fn new(link: Link, keys: Keys) -> Self {
-        Self { link, keys }
+    /// With the key `SESSION_SECRET`.
+    pub fn new(link: Link, key: Rotating<[u8; 64]>) -> Self {
+        Self { link, key }
     }
 
     /// Starts a session for an account, under a new id.
     pub async fn create(&self, account_id: i64, headers: &HeaderMap) -> Result<SessionId, Error> {
         let id = SessionId::generate()?;
-        let handle = self.handle(id);
+        let handle = Handle::of(id, &self.key.current());
         let session = Session { account_id, created: now(), agent: agent::name(headers) };
         let record = serde_json::to_string(&session).map_err(Error::internal)?;
-        let mut script = CREATE.key(record_key(&handle));
-        script.key(list_key(account_id)).arg(handle.as_str()).arg(record);
+        let mut script = CREATE.key(self.record_key(""));
+        script.key(self.list_key(account_id)).arg(handle.as_str()).arg(record);
         script.arg(IDLE.as_secs()).arg(ABSOLUTE.as_secs()).arg(session.created).arg(MOST);
         let () = self.link.script(&script).await?;
         Ok(id)
@@ -80,10 +84,11 @@ impl Sessions {
 
     /// The session of an id, if it is alive. Asking for it starts its idle time-out anew.
     pub async fn find(&self, id: SessionId) -> Result<Option<Session>, Error> {
-        let record = match self.record(id).await? {
-            Some(record) => Some(record),
-            None => self.moved(id).await?,
-        };
+        let mut record = self.find_record(id).await?;
+        // A replica that learnt of a new key a moment earlier may have made the session.
+        if record.is_none() && self.key.refresh() {
+            record = self.find_record(id).await?;
+        }
         let Some(record) = record else {
             return Ok(None);
         };
@@ -95,63 +100,63 @@ impl Sessions {
         Ok(Some(session))
     }
 
-    async fn record(&self, id: SessionId) -> Result<Option<String>, Error> {
-        let key = record_key(&self.handle(id));
-        // One command: between a read and a separate EXPIRE a sign-out could come. A full Redis
-        // does not refuse it. The time to live is never cut at the absolute end, so that it always
-        // tells when the session was last used; what is past that end is refused here.
-        let read = |mut redis: ConnectionManager| {
-            let key = key.clone();
-            async move { redis.get_ex(key, Expiry::EX(IDLE.as_secs())).await }
-        };
-        self.link.run(read).await
-    }
-
-    /// A session that is stored under a previous key, moved to the current one.
-    async fn moved(&self, id: SessionId) -> Result<Option<String>, Error> {
-        // Another replica may know a newer key than we do, and have moved the session already.
-        if self.keys.reload()
-            && let Some(record) = self.record(id).await?
-        {
-            return Ok(Some(record));
+    /// One command for a session under the current key. One that is still under a previous key is
+    /// moved, so that it outlives that key.
+    async fn find_record(&self, id: SessionId) -> Result<Option<String>, Error> {
+        let handles = self.handles(id);
+        // Between a read and a separate EXPIRE a sign-out could come. A full Redis does not refuse
+        // it. The time to live is never cut at the absolute end, so that it always tells when the
+        // session was last used; what is past that end is refused by the caller.
+        let key = self.record_key(&handles[0]);
+        let record: Option<String> = self
+            .link
+            .run(|mut redis| {
+                let key = key.clone();
+                async move { redis.get_ex(key, Expiry::EX(IDLE.as_secs())).await }
+            })
+            .await?;
+        if record.is_some() || handles.len() == 1 {
+            return Ok(record);
         }
-        let now = self.handle(id);
-        for key in &self.keys.all()[1..] {
-            let before = Handle::of(id, key);
-            let mut script = MOVE.key(record_key(&before));
-            script.key(record_key(&now)).arg(before.as_str()).arg(now.as_str()).arg(IDLE.as_secs());
-            let record: Option<String> = self.link.script(&script).await?;
-            if record.is_some() {
-                return Ok(record);
-            }
-        }
-        Ok(None)
+        let mut script = MOVE.key(self.record_key(""));
+        script.key(self.link.key(LIST_KIND, "")).arg(IDLE.as_secs());
+        handles.iter().for_each(|handle| {
+            script.arg(handle.as_str());
+        });
+        self.link.script(&script).await
     }
 
     /// Ends a session at once, whoever still holds its cookie.
     pub async fn end(&self, id: SessionId) -> Result<(), Error> {
-        for key in self.keys.all().iter() {
-            let handle = Handle::of(id, key);
-            let () = self.link.script(END.key(record_key(&handle)).arg(handle.as_str())).await?;
-        }
-        Ok(())
+        let mut script = END.key(self.record_key(""));
+        script.key(self.link.key(LIST_KIND, ""));
+        self.handles(id).iter().for_each(|handle| {
+            script.arg(handle.as_str());
+        });
+        self.link.script(&script).await
     }
 
     /// Ends one session of an account; false if the account has none of that name.
     pub async fn end_one(&self, account_id: i64, handle: &Handle) -> Result<bool, Error> {
-        self.link.script(END_ONE.key(list_key(account_id)).arg(handle.as_str())).await
+        let mut script = END_ONE.key(self.record_key(""));
+        self.link.script(script.key(self.list_key(account_id)).arg(handle.as_str())).await
     }
 
     /// Ends an account's sessions, all or all but one, and says how many they were.
     pub async fn end_all(&self, account_id: i64, keep: Option<SessionId>) -> Result<u64, Error> {
-        let keep = keep.map(|id| self.handle(id).to_string()).unwrap_or_default();
-        self.link.script(END_ALL.key(list_key(account_id)).arg(keep)).await
+        let mut script = END_ALL.key(self.record_key(""));
+        script.key(self.list_key(account_id));
+        keep.map(|id| self.handles(id)).unwrap_or_default().iter().for_each(|handle| {
+            script.arg(handle.as_str());
+        });
+        self.link.script(&script).await
     }
 
     /// An account's sessions that are alive, the last used first.
     pub(super) async fn list(&self, account_id: i64) -> Result<Vec<Listed>, Error> {
+        let mut script = LIST.key(self.record_key(""));
         let found: Vec<(String, String, u64)> =
-            self.link.script(&LIST.key(list_key(account_id))).await?;
+            self.link.script(script.key(self.list_key(account_id))).await?;
         let now = now();
         let mut sessions = Vec::with_capacity(found.len());
         for (handle, record, left) in found {
@@ -167,9 +172,23 @@ impl Sessions {
         Ok(sessions)
     }
 
-    /// The name under which the owner sees a session.
-    pub fn handle(&self, id: SessionId) -> Handle {
-        Handle::of(id, &self.keys.current())
+    /// Whether a name that the owner saw is this session's.
+    pub(super) fn is_named(&self, id: SessionId, name: &str) -> bool {
+        self.handles(id).iter().any(|handle| handle.as_str() == name)
+    }
+
+    /// The names that a session may have: under the current key, and under those before it.
+    fn handles(&self, id: SessionId) -> Vec<Handle> {
+        self.key.accepted().iter().map(|key| Handle::of(id, key)).collect()
+    }
+
+    /// Without a handle, what all of them begin with: the scripts add the rest.
+    fn record_key(&self, handle: impl Display) -> String {
+        self.link.key("session", handle)
+    }
+
+    fn list_key(&self, account_id: i64) -> String {
+        self.link.key(LIST_KIND, account_id)
     }
 }
 
@@ -177,14 +196,6 @@ impl Session {
     fn is_over(&self) -> bool {
         now() >= self.created + ABSOLUTE.as_secs()
     }
-}
-
-fn record_key(handle: &Handle) -> String {
-    format!("session:{handle}")
-}
-
-fn list_key(account_id: i64) -> String {
-    format!("sessions-of:{account_id}")
 }
 
 fn now() -> u64 {

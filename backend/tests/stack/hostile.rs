@@ -8,9 +8,10 @@ use std::{
 
 use redis::Commands;
 use serde_json::json;
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::AssertSqlSafe;
 
 use crate::{
+    database::connect,
     hostile_rows::ROWS,
     support::{
         PASSWORD, Person, database_config, redis_connection, session_cookie, unique,
@@ -104,14 +105,12 @@ impl World {
 
     /// Everything of the victim that a request could change, and what rows would leave behind.
     async fn state(&self) -> String {
-        let mut database =
-            PgConnection::connect_with(&backend::db::options(&database_config(), "test")).await;
-        let database = database.as_mut().unwrap();
+        let mut database = connect(&database_config()).await;
         let tables: Vec<String> = sqlx::query_scalar(
             "SELECT table_name::text FROM information_schema.columns
              WHERE column_name = 'account_id' AND table_schema = 'public' ORDER BY 1",
         )
-        .fetch_all(&mut *database)
+        .fetch_all(&mut database)
         .await
         .unwrap();
         let mut queries = vec![
@@ -124,7 +123,7 @@ impl World {
         let mut state = Vec::new();
         for query in queries {
             let rows: Vec<String> =
-                sqlx::query_scalar(AssertSqlSafe(query)).fetch_all(&mut *database).await.unwrap();
+                sqlx::query_scalar(AssertSqlSafe(query)).fetch_all(&mut database).await.unwrap();
             state.push(rows.join("\n"));
         }
         let mut redis = redis_connection();

@@ -8,7 +8,7 @@ use std::{
 
 use backend::{
     client::ClientAddress,
-    config::Key,
+    config::{Key, Rotating},
     error::Error,
     limits::{self, Limits, Rule},
     link::Link,
@@ -16,6 +16,7 @@ use backend::{
 use redis::Commands;
 use serde_json::json;
 
+use crate::app::App;
 use crate::support::{
     Alone, Answer, PASSWORD, Person, redis_config, redis_connection, stack, unique,
     while_redis_has_room,
@@ -48,7 +49,8 @@ fn a_flood_of_guesses_ends_whatever_address_it_claims() {
 
 #[test]
 fn changing_the_password_is_no_way_to_guess_it() {
-    let person = Person::signed_up();
+    let app = App::spawn();
+    let person = app.signed_up();
     let body = json!({ "current_password": "a guess of mine", "new_password": "my new password" });
     let body = body.to_string().into_bytes();
     for _ in 0..5 {
@@ -108,11 +110,9 @@ async fn passing(limits: &Limits, rule: &Rule, address: &str, account: Option<&s
 #[tokio::test]
 async fn the_table_holds_as_in_production() {
     let _room = while_redis_has_room();
-    let link = Link::connect(&redis_config(), Duration::from_secs(5), &|_| {}).await.unwrap();
-    // A key of its own gives this run buckets of its own.
-    let mut bytes = [0; 64];
-    getrandom::fill(&mut bytes).unwrap();
-    let strict = Limits::new(link, Key::new(bytes), false);
+    let app = App::spawn();
+    let link = Link::connect(&app.redis(), Duration::from_secs(5), &|_| {}).await.unwrap();
+    let strict = Limits::new(link, Rotating::fixed([7; 64]), false);
 
     for rule in [&limits::SIGN_IN, &limits::SIGN_UP, &limits::CHANGE_PASSWORD] {
         let account = unique("account");
@@ -138,8 +138,9 @@ async fn the_table_holds_as_in_production() {
 
 #[test]
 fn redis_knows_neither_addresses_nor_accounts() {
-    let person = Person::signed_up();
-    let keys: Vec<String> = redis_connection().keys("limit:*").unwrap();
+    let app = App::spawn();
+    let person = app.signed_up();
+    let keys = app.keys("limit");
     assert!(!keys.is_empty());
     for key in keys {
         assert!(!key.contains(&person.email) && !key.contains('@'), "{key}");
@@ -147,4 +148,25 @@ fn redis_knows_neither_addresses_nor_accounts() {
         // -2: it ran out meanwhile.
         assert!(ttl >= 0 || ttl == -2, "{key} stays for ever");
     }
+}
+
+/// nginx says whom it saw, and that is who is counted: without its header it would be nginx itself,
+/// and everybody together.
+#[test]
+fn nginx_passes_the_one_address_on() {
+    // From here to the containers' network: that is the address that nginx saw.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    let database = crate::support::database_config();
+    socket.connect((database.host.as_str(), database.port)).unwrap();
+    let own = socket.local_addr().unwrap().ip();
+    let mut key = [0; 64];
+    hex::decode_to_slice(stack("STACK_SESSION_SECRET"), &mut key).unwrap();
+    let hash = backend::keyed::hash(&Key::new(key), format!("limit:address:{own}").as_bytes());
+    let bucket = format!("limit:sign-up:address:{}", hex::encode(&hash[..16]));
+    // Outside production each is remembered for 0.6 s only.
+    let is_counted = |_| {
+        Person::signed_up();
+        redis_connection().exists::<_, bool>(&bucket).unwrap()
+    };
+    assert!((0..5).any(is_counted), "{own} was not counted");
 }

@@ -3,13 +3,16 @@
 use std::sync::Mutex;
 
 use backend::{
-    config::{DatabaseConfig, Password},
+    config::{DatabaseConfig, Rotating},
     db,
     migrate::{self, MigrateError, Summary, files::Set, lock, status},
 };
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::Connection;
 
-use crate::support::{admin_config, unique};
+use crate::{
+    database::{Database, connect, execute},
+    support::admin_config,
+};
 
 type File = (&'static str, &'static str);
 
@@ -17,19 +20,9 @@ const ONE: File = ("0001_one.sql", "CREATE TABLE one (id int); INSERT INTO one V
 const TWO: File = ("0002_two.sql", "CREATE TABLE two (id int);");
 const THREE: File = ("0003_three.sql", "CREATE TABLE three (id int);");
 
-/// A database that exists as long as this value.
-struct Database(DatabaseConfig);
-
 impl Database {
-    async fn new() -> Self {
-        let server = admin_config();
-        let dbname = unique("migrations");
-        execute(&server, &format!("CREATE DATABASE {dbname}")).await;
-        Self(DatabaseConfig { dbname, ..server })
-    }
-
     async fn run(&self, files: &[File]) -> Result<Summary, MigrateError> {
-        migrate::run(&self.0, &set(files), &|_| {}).await
+        migrate::run(&self.owner, &set(files), &|_| {}).await
     }
 
     async fn error(&self, files: &[File]) -> String {
@@ -47,25 +40,11 @@ impl Database {
     }
 
     async fn text(&self, query: &'static str) -> String {
-        let mut connection = connect(&self.0).await;
+        let mut connection = connect(&self.owner).await;
         let text: Option<String> =
             sqlx::query_scalar(query).fetch_one(&mut connection).await.unwrap();
         text.unwrap_or_default()
     }
-
-    async fn drop(self) {
-        let name = &self.0.dbname;
-        execute(&admin_config(), &format!("DROP DATABASE {name} WITH (FORCE)")).await;
-    }
-}
-
-async fn connect(config: &DatabaseConfig) -> PgConnection {
-    PgConnection::connect_with(&db::options(config, "test")).await.unwrap()
-}
-
-async fn execute(config: &DatabaseConfig, statement: &str) {
-    let mut connection = connect(config).await;
-    sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
 }
 
 fn set(files: &[File]) -> Set {
@@ -74,19 +53,18 @@ fn set(files: &[File]) -> Set {
 
 #[tokio::test]
 async fn files_are_applied_once_and_in_order() {
-    let database = Database::new().await;
+    let database = Database::empty();
     let summary = database.run(&[TWO, ONE]).await.unwrap();
     assert_eq!(summary, Summary { applied: 2, total: 2 });
     let summary = database.run(&[ONE, TWO, THREE]).await.unwrap();
     assert_eq!(summary, Summary { applied: 1, total: 3 });
     assert_eq!(database.schema().await, "one three two");
     assert_eq!(database.text("SELECT count(*)::text FROM one").await, "1");
-    database.drop().await;
 }
 
 #[tokio::test]
 async fn edited_missing_and_late_files_stop_it_before_it_changes_anything() {
-    let database = Database::new().await;
+    let database = Database::empty();
     database.run(&[ONE, THREE]).await.unwrap();
     let four = ("0004_four.sql", "CREATE TABLE four (id int);");
 
@@ -100,12 +78,11 @@ async fn edited_missing_and_late_files_stop_it_before_it_changes_anything() {
 
     assert_eq!(database.schema().await, "one three");
     database.run(&[ONE, THREE, four]).await.unwrap();
-    database.drop().await;
 }
 
 #[tokio::test]
 async fn a_failure_leaves_nothing_and_can_be_mended() {
-    let database = Database::new().await;
+    let database = Database::empty();
     let broken = ("0002_two.sql", "CREATE TABLE two (id int);\nINSERT INTO nowhere VALUES (1);");
     let message = database.error(&[ONE, broken, THREE]).await;
     assert!(message.contains("migrations/0002_two.sql failed"), "{message}");
@@ -114,12 +91,11 @@ async fn a_failure_leaves_nothing_and_can_be_mended() {
 
     let summary = database.run(&[ONE, TWO, THREE]).await.unwrap();
     assert_eq!(summary, Summary { applied: 2, total: 3 });
-    database.drop().await;
 }
 
 #[tokio::test]
 async fn many_migrators_at_once_apply_each_file_once() {
-    let database = Database::new().await;
+    let database = Database::empty();
     // The statement that deadlocks with a lock that is waited for inside PostgreSQL.
     let slow = ("0002_slow.sql", "SELECT pg_sleep(0.5); CREATE TABLE slow (id int);");
     let index = ("0003_index.sql", "-- no-transaction\nCREATE INDEX CONCURRENTLY i ON one (id);");
@@ -128,30 +104,28 @@ async fn many_migrators_at_once_apply_each_file_once() {
     let applied: usize = [a, b, c].into_iter().map(|run| run.unwrap().applied).sum();
     assert_eq!(applied, 3);
     assert_eq!(database.schema().await, "i one slow");
-    database.drop().await;
 }
 
 #[tokio::test]
 async fn a_migrator_says_whom_it_waits_for_and_gives_up() {
-    let database = Database::new().await;
-    let held = lock::acquire(&database.0, lock::WAIT, &|_| {}).await.unwrap();
+    let database = Database::empty();
+    let held = lock::acquire(&database.owner, lock::WAIT, &|_| {}).await.unwrap();
     let said = Mutex::new(Vec::new());
     let report = |line: &str| said.lock().unwrap().push(line.to_owned());
     let limit = std::time::Duration::from_millis(500);
-    let outcome = lock::acquire(&database.0, limit, &report).await;
+    let outcome = lock::acquire(&database.owner, limit, &report).await;
     let message = outcome.err().unwrap().to_string();
     assert!(message.contains("another migrator (pid "), "{message}");
     let said = said.into_inner().unwrap();
     assert!(said[0].contains("waiting for another migrator to finish: pid "), "{said:?}");
 
     held.release().await;
-    lock::acquire(&database.0, limit, &|_| {}).await.unwrap().release().await;
-    database.drop().await;
+    lock::acquire(&database.owner, limit, &|_| {}).await.unwrap().release().await;
 }
 
 #[tokio::test]
 async fn an_index_that_failed_half_way_is_removed_and_built_again() {
-    let database = Database::new().await;
+    let database = Database::empty();
     let table = ("0001_t.sql", "CREATE TABLE t (c int); INSERT INTO t VALUES (1), (1);");
     let index = (
         "0002_index.sql",
@@ -162,22 +136,21 @@ async fn an_index_that_failed_half_way_is_removed_and_built_again() {
     assert_eq!(database.schema().await, "t", "the invalid index was left");
 
     // As a run that was killed leaves it: `IF NOT EXISTS` would take it for a good one.
-    let mut connection = connect(&database.0).await;
+    let mut connection = connect(&database.owner).await;
     let statement = "CREATE UNIQUE INDEX CONCURRENTLY t_c ON t (c)";
     sqlx::raw_sql(statement).execute(&mut connection).await.unwrap_err();
     assert_eq!(database.schema().await, "t t_c");
-    execute(&database.0, "DELETE FROM t").await;
+    execute(&mut connection, "DELETE FROM t").await;
     database.run(&[table, index]).await.unwrap();
     let valid = "SELECT indisvalid::text FROM pg_index WHERE indexrelid = 't_c'::regclass";
     assert_eq!(database.text(valid).await, "true");
-    database.drop().await;
 }
 
 #[tokio::test]
 async fn a_lock_held_elsewhere_fails_the_file_and_says_so() {
-    let database = Database::new().await;
+    let database = Database::empty();
     database.run(&[ONE]).await.unwrap();
-    let mut other = connect(&database.0).await;
+    let mut other = connect(&database.owner).await;
     let mut transaction = other.begin().await.unwrap();
     sqlx::raw_sql("LOCK TABLE one IN ACCESS EXCLUSIVE MODE")
         .execute(&mut *transaction)
@@ -188,38 +161,38 @@ async fn a_lock_held_elsewhere_fails_the_file_and_says_so() {
     assert!(message.contains("Another session holds a lock"), "{message}");
     transaction.rollback().await.unwrap();
     database.run(&[ONE, quick]).await.unwrap();
-    database.drop().await;
 }
 
 #[tokio::test]
 async fn a_schema_newer_than_the_program_does_not_stop_it() {
-    let database = Database::new().await;
+    let database = Database::empty();
     database.run(&[ONE, TWO, THREE]).await.unwrap();
     let summary = database.run(&[ONE, TWO]).await.unwrap();
     assert_eq!(summary, Summary { applied: 0, total: 3 });
-    let status = status::status(&database.0, &set(&[ONE, TWO])).await.unwrap();
+    let status = status::status(&database.owner, &set(&[ONE, TWO])).await.unwrap();
     assert_eq!(status.migrations[2].state, "newer");
-    database.drop().await;
 }
 
 #[tokio::test]
 async fn status_writes_nothing() {
-    let database = Database::new().await;
-    let status = status::status(&database.0, &set(&[ONE, TWO])).await.unwrap();
+    let database = Database::empty();
+    let status = status::status(&database.owner, &set(&[ONE, TWO])).await.unwrap();
     assert_eq!((status.pending, status.ok), (2, true));
     let tables = "SELECT count(*)::text FROM pg_tables WHERE schemaname = 'public'";
     assert_eq!(database.text(tables).await, "0");
 
     database.run(&[ONE]).await.unwrap();
-    let status = status::status(&database.0, &set(&[ONE, TWO])).await.unwrap();
+    let status = status::status(&database.owner, &set(&[ONE, TWO])).await.unwrap();
     let states: Vec<_> = status.migrations.iter().map(|line| line.state).collect();
     assert_eq!(states, ["applied", "pending"]);
-    database.drop().await;
 }
 
 #[tokio::test]
 async fn a_wrong_password_is_told_at_once() {
-    let config = DatabaseConfig { password: Password::fixed("certainly wrong"), ..admin_config() };
+    let config = DatabaseConfig {
+        password: Rotating::fixed("certainly wrong".to_owned()),
+        ..admin_config()
+    };
     let start = std::time::Instant::now();
     let limit = std::time::Duration::from_secs(60);
     let error = db::wait(&config, limit, &|_| {}).await.unwrap_err().to_string();

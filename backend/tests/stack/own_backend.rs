@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use crate::app::random_hex;
 use crate::support::{database_config, redis_config, stack};
 
 pub(crate) struct OwnBackend {
@@ -98,10 +99,4 @@ impl Drop for OwnBackend {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn random_hex(bytes: usize) -> String {
-    let mut buffer = vec![0; bytes];
-    getrandom::fill(&mut buffer).unwrap();
-    hex::encode(buffer)
 }

@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Person};
+use crate::{
+    app::App,
+    support::{Answer, Person},
+};
 
 fn texts(page: &Value) -> Vec<&str> {
     page["notes"].as_array().unwrap().iter().map(|note| note["text"].as_str().unwrap()).collect()
@@ -10,7 +13,8 @@ fn texts(page: &Value) -> Vec<&str> {
 
 #[test]
 fn notes_are_written_and_listed_newest_first_page_by_page() {
-    let person = Person::signed_up();
+    let app = App::spawn();
+    let person = app.signed_up();
     for text in ["one", "two", "three"] {
         let note = person.post("/api/notes", &json!({ "text": text })).expect(201).json();
         assert_eq!(note["text"], text);
@@ -29,15 +33,17 @@ fn notes_are_written_and_listed_newest_first_page_by_page() {
 
 #[test]
 fn nobody_sees_the_notes_of_another() {
-    let [one, other] = [Person::signed_up(), Person::signed_up()];
+    let app = App::spawn();
+    let [one, other] = [app.signed_up(), app.signed_up()];
     one.post("/api/notes", &json!({ "text": "mine" })).expect(201);
     assert!(texts(&other.get("/api/notes").expect(200).json()).is_empty());
-    Person::new().get("/api/notes").problem(401);
+    app.person().get("/api/notes").problem(401);
 }
 
 #[test]
 fn what_is_no_note_is_refused() {
-    let person = Person::signed_up();
+    let app = App::spawn();
+    let person = app.signed_up();
     for text in ["", "   ", &"x".repeat(2001), "a\0b"] {
         let problem = person.post("/api/notes", &json!({ "text": text })).problem(422);
         assert_eq!(problem["errors"][0]["field"], "text");
@@ -51,7 +57,8 @@ fn what_is_no_note_is_refused() {
 
 #[test]
 fn a_note_needs_the_token() {
-    let mut person = Person::signed_up();
+    let app = App::spawn();
+    let mut person = app.signed_up();
     person.token = None;
     person.post("/api/notes", &json!({ "text": "forged" })).problem(403);
     assert!(texts(&person.get("/api/notes").json()).is_empty());
@@ -59,7 +66,8 @@ fn a_note_needs_the_token() {
 
 #[test]
 fn markup_comes_back_as_it_was_written() {
-    let person = Person::signed_up();
+    let app = App::spawn();
+    let person = app.signed_up();
     let text = "<script>alert('é')</script>\nΩ \u{1f331}";
     person.post("/api/notes", &json!({ "text": text })).expect(201);
     assert_eq!(texts(&person.get("/api/notes").json()), [text]);
@@ -72,7 +80,8 @@ fn keyed(person: &Person, key: &str, text: &str) -> Answer {
 
 #[test]
 fn a_request_sent_again_writes_once_and_gets_the_same_answer() {
-    let [person, other] = [Person::signed_up(), Person::signed_up()];
+    let app = App::spawn();
+    let [person, other] = [app.signed_up(), app.signed_up()];
     let first = keyed(&person, "key-1", "once").expect(201);
     let again = keyed(&person, "key-1", "once").expect(201);
     assert_eq!(first.text, again.text);
@@ -92,7 +101,8 @@ fn a_request_sent_again_writes_once_and_gets_the_same_answer() {
 
 #[test]
 fn the_same_request_many_times_at_once_writes_once() {
-    let person = Person::signed_up();
+    let app = App::spawn();
+    let person = app.signed_up();
     let answers: Vec<String> = std::thread::scope(|scope| {
         let ask = |_| scope.spawn(|| keyed(&person, "at-once", "only one").expect(201).text);
         let threads: Vec<_> = (0..16).map(ask).collect();

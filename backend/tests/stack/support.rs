@@ -7,7 +7,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use backend::config::{DatabaseConfig, Password, RedisConfig};
+use backend::config::{DatabaseConfig, RedisConfig, Rotating};
 use serde_json::{Value, json};
 use ureq::http::{HeaderMap, Request, StatusCode};
 
@@ -33,6 +33,7 @@ pub(crate) fn unique(prefix: &str) -> String {
 /// One browser profile: a cookie jar, and the token of the session.
 pub(crate) struct Person {
     agent: ureq::Agent,
+    site: String,
     pub(crate) email: String,
     pub(crate) token: Option<String>,
 }
@@ -73,16 +74,22 @@ impl Answer {
 }
 
 impl Person {
-    /// Somebody who has no account yet.
+    /// Somebody who has no account yet, in front of nginx.
     pub(crate) fn new() -> Self {
+        Self::at(&wire::site())
+    }
+
+    /// The same at another address.
+    pub(crate) fn at(site: &str) -> Self {
         Self {
             agent: wire::agent(),
+            site: site.to_owned(),
             email: format!("{}@example.com", unique("person")),
             token: None,
         }
     }
 
-    /// Somebody who just signed up.
+    /// Somebody who just signed up, in front of nginx.
     pub(crate) fn signed_up() -> Self {
         let mut person = Self::new();
         person.enter("/api/accounts").expect(201);
@@ -112,6 +119,12 @@ impl Person {
         self.call("DELETE", path, &[], Vec::new())
     }
 
+    /// Asks who is signed in, with a cookie that was noted earlier.
+    pub(crate) fn with_cookie(&self, value: &str) -> Answer {
+        let cookie = format!("session={value}; __Host-session={value}");
+        self.send("GET", "/api/session", &[("cookie", &cookie)], Vec::new())
+    }
+
     /// A JSON request with the token of the session, if there is one.
     pub(crate) fn call(
         &self,
@@ -133,7 +146,7 @@ impl Person {
         headers: &[(&str, &str)],
         body: Vec<u8>,
     ) -> Answer {
-        let uri = format!("{}{path}", wire::site());
+        let uri = format!("{}{path}", self.site);
         let mut request = Request::builder().method(method).uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -216,7 +229,9 @@ pub(crate) fn redis_config() -> RedisConfig {
     RedisConfig {
         host: host.to_owned(),
         port: port.parse().unwrap(),
-        password: Password::fixed(stack("STACK_REDIS_PASSWORD")),
+        user: "backend".to_owned(),
+        password: Rotating::fixed(stack("STACK_REDIS_PASSWORD")),
+        space: String::new(),
     }
 }
 
@@ -241,7 +256,7 @@ fn config_of(url: &str) -> DatabaseConfig {
         host: host.to_owned(),
         port: port.parse().unwrap(),
         user: user.to_owned(),
-        password: Password::fixed(password.to_owned()),
+        password: Rotating::fixed(password.to_owned()),
         dbname: dbname.to_owned(),
     }
 }
@@ -255,10 +270,4 @@ pub(crate) fn session_cookie(answer: &Answer) -> String {
         assert!(cookie.contains(attribute), "{attribute} is not in {cookie}");
     }
     rest.split(';').next().unwrap().to_owned()
-}
-
-/// Asks with a cookie that was noted earlier, from a jar that is otherwise empty.
-pub(crate) fn ask_with_cookie(value: &str) -> Answer {
-    let cookie = format!("session={value}; __Host-session={value}");
-    Person::new().send("GET", "/api/session", &[("cookie", &cookie)], Vec::new())
 }

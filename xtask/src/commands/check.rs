@@ -238,7 +238,8 @@ fn backend_tests(ctx: &Ctx, trial: &Trial) -> Result<()> {
         .env("STACK_PG_OWNER_PASSWORD", value("PG_OWNER_PASSWORD"))
         .env("STACK_PG_ADMIN_URL", format!("postgres://tests:{}@{place}", test_role(ctx, trial)?))
         .env("STACK_REDIS_URL", format!("redis://{redis}"))
-        .env("STACK_REDIS_PASSWORD", value("REDIS_PASSWORD"));
+        .env("STACK_REDIS_PASSWORD", value("REDIS_PASSWORD"))
+        .env("STACK_SESSION_SECRET", value("SESSION_SECRET"));
     ctx.run_loud(tests.limit(LIMIT))
 }
 
@@ -254,13 +255,14 @@ fn address_of(ctx: &Ctx, project: &Project, service: &str, port: u16) -> Result<
     Ok(format!("{}:{port}", address.trim()))
 }
 
-/// Makes the role `tests` in a trial stack and returns its password: tests have databases of their
-/// own, and no role of the stack itself may create one.
+/// Makes the role `tests` in a trial stack and returns its password: tests have databases and roles
+/// of their own, and no role of the stack itself may create one.
 fn test_role(ctx: &Ctx, trial: &Trial) -> Result<String> {
     let password = random_hex(32)?;
     let statement = format!(
         "DROP ROLE IF EXISTS tests; \
-         CREATE ROLE tests LOGIN CREATEDB IN ROLE owner, app PASSWORD '{password}';\n"
+         CREATE ROLE tests LOGIN CREATEDB CREATEROLE PASSWORD '{password}'; \
+         GRANT owner, app TO tests WITH ADMIN OPTION;\n"
     );
     let words = ["exec", "postgres", "--", "psql", "-v", "ON_ERROR_STOP=1", "-U", "postgres"];
     ctx.run(trial.xtask(ctx, &words)?.stdin(statement)).context("make a role for the tests")?;

@@ -16,12 +16,13 @@ const LIMIT: Duration = Duration::from_secs(30 * 60);
 const BACKEND: &str = "backend";
 
 /// What the backend's image is made from, beside the values in its build arguments.
-pub(crate) const BACKEND_INPUTS: [&str; 9] = [
+pub(crate) const BACKEND_INPUTS: [&str; 10] = [
     "Cargo.toml",
     "Cargo.lock",
     ".cargo",
     "backend/Cargo.toml",
     "backend/build.rs",
+    "backend/.sqlx",
     "backend/src",
     "backend/migrations",
     "backend/seeds",
