@@ -1,6 +1,7 @@
 //! The command line. The doc comments are the manual that `--help` prints.
 
 mod args;
+mod backup;
 
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use args::*;
+pub(crate) use backup::*;
 
 use crate::ctx::{Ctx, Options};
 use crate::env::Kind;
@@ -153,6 +155,18 @@ pub(crate) enum Verb {
     ///
     /// May be repeated: rows that are there are left alone. Refused in production.
     Seed,
+    /// Take a backup of tables, roles and sessions; list and show backups
+    ///
+    /// PostgreSQL's databases, each as it is in one snapshot, and Redis' keys go to
+    /// backups/PROJECT/TIME, compressed and with a manifest of what is in them, while both are in
+    /// use. A backup that is listed is whole: it is written under another name first. Passwords are
+    /// not in it. See docs/backups.md.
+    ///
+    /// Examples:
+    ///   cargo xtask backup            take one
+    ///   cargo xtask backup list       every backup, and whether it is whole
+    #[command(verbatim_doc_comment)]
+    Backup(BackupArgs),
     /// Open psql on the stack's database
     ///
     /// Arguments after `--` go to psql. Its exit code is passed on.

@@ -1,6 +1,7 @@
 //! One file per family of verbs; each reads like its own recipe.
 
 pub(crate) mod audit;
+pub(crate) mod backup;
 pub(crate) mod bench;
 pub(crate) mod cert;
 pub(crate) mod check;

@@ -6,6 +6,7 @@
 //! world, and can be unit-tested.
 
 mod invocation;
+mod pipe;
 mod process;
 
 use std::collections::VecDeque;
@@ -24,6 +25,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 pub(crate) use self::invocation::{Invocation, Output};
 use self::invocation::{TAIL_LINES, cannot_start, check, how_it_ended, over_time};
+pub(crate) use self::pipe::{Patient, Pipe, Talk};
 pub(crate) use self::process::Follow;
 use self::process::end_group;
 use crate::ui::{Step, Ui};

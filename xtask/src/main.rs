@@ -3,6 +3,7 @@
 //! This file is the table of contents: the verbs, one match, and the exit codes.
 
 mod audit;
+mod backup;
 mod cli;
 mod commands;
 mod ctx;
@@ -52,6 +53,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Logs(args) => return commands::logs::logs(&ctx, &env_file, &args),
         Verb::Migrate(args) => return commands::db::migrate(&ctx, &env_file, &args),
         Verb::Seed => commands::db::seed(&ctx, &env_file)?,
+        Verb::Backup(args) => commands::backup::backup(&ctx, &env_file, &args)?,
         Verb::Psql(args) => return commands::shell::psql(&ctx, &env_file, &args),
         Verb::RedisCli(args) => return commands::shell::redis_cli(&ctx, &env_file, &args),
         Verb::Exec(args) => return commands::shell::exec(&ctx, &env_file, &args),

@@ -24,6 +24,8 @@ const DAYS_TO_WARN: u64 = 21;
 const RESTARTS_TO_WARN: u64 = 3;
 /// Less is the time between two questions.
 const CLOCK_TO_WARN: Duration = Duration::from_secs(2);
+/// Of production: a day's backup, and the time to notice that it failed.
+const VERIFIED_TO_WARN: Duration = Duration::from_secs(26 * 60 * 60);
 const DISK_TO_WARN: u64 = 10 << 30;
 const DISK_TO_FAIL: u64 = 2 << 30;
 /// What the four services and a build take together, with room to breathe.
@@ -213,7 +215,7 @@ fn stack(ctx: &Ctx, project: &Project) -> Vec<Finding> {
     findings.extend(stray_volumes(ctx, project, &wanted.volumes));
     findings.extend(migrations(ctx, &containers));
     findings.extend(certificate(ctx, project));
-    findings.push(backup(ctx));
+    findings.push(backup(ctx, project));
     findings.extend(strays.into_iter().map(|stray| {
         let next = format!("docker rm --force {}", stray.name);
         not_well(Level::Warn, &stray.name, "a container of no service of the Compose files", &next)
@@ -267,15 +269,22 @@ fn certificate(ctx: &Ctx, project: &Project) -> Option<Finding> {
     })
 }
 
-fn backup(ctx: &Ctx) -> Finding {
-    match status::last_backup(ctx) {
-        Some(name) => pass("backup", format!("the last one is {name}")),
-        None => {
-            let next = "before there is data that matters: \
-                        cargo xtask exec postgres -- pg_dumpall --username postgres >dump.sql";
-            not_well(Level::Warn, "backup", "there is none below backups/", next)
-        }
+fn backup(ctx: &Ctx, project: &Project) -> Finding {
+    let backups = status::last_backups(ctx, project);
+    let next = "cargo xtask backup --verify";
+    let Some(newest) = backups.newest else {
+        return not_well(Level::Warn, "backup", "there is none", next);
+    };
+    let Some(verified) = backups.verified else {
+        let detail = format!("{newest} is the last one, and no restore was ever proven");
+        return not_well(Level::Warn, "backup", detail, next);
+    };
+    let age = status::age_of(&verified).unwrap_or_default();
+    let detail = format!("the last verified one is {verified}, {} old", ui::seconds(age));
+    if project.is_production() && age > VERIFIED_TO_WARN {
+        return not_well(Level::Warn, "backup", detail, next);
     }
+    pass("backup", detail)
 }
 
 fn container(container: &Container) -> Finding {

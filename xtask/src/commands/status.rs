@@ -1,13 +1,14 @@
 //! `status`: the whole stack on one screen, or as JSON (its shape: docs/status.md).
 
-use std::fs;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, anyhow};
 use serde::Serialize;
 
+use crate::backup::catalogue::{self, Backup, Catalogue};
+use crate::backup::drill;
 use crate::cli::{Format, StatusArgs};
 use crate::commands::up::{load, make_plan};
 use crate::ctx::{Ctx, Invocation};
@@ -34,8 +35,12 @@ struct Status {
     pending: Vec<PendingStep>,
     migrations: Option<Migrations>,
     volumes: Vec<VolumeStatus>,
-    /// The name of the newest whole backup below backups/: its time in UTC.
+    /// The name of this project's newest whole backup: its time in UTC.
     last_backup: Option<String>,
+    /// The newest one whose restore was proven.
+    last_verified_backup: Option<String>,
+    /// How long ago that one was taken.
+    last_verified_age_seconds: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -123,6 +128,7 @@ fn read(ctx: &Ctx, project: &Project, wanted: &Wanted) -> Result<Status> {
     let sizes = volumes.unwrap_or_default();
     let size_of = |name: &String| sizes.iter().find(|(n, _)| n == name).map(|(_, bytes)| *bytes);
     let volumes = wanted.volumes.iter();
+    let backups = last_backups(ctx, project);
     let is_ready = |name: &str| of(name).is_some_and(Container::is_ready);
     Ok(Status {
         project: project.name.clone(),
@@ -132,7 +138,13 @@ fn read(ctx: &Ctx, project: &Project, wanted: &Wanted) -> Result<Status> {
         pending: plan.map_err(|_| anyhow!("a thread of xtask panicked"))??,
         migrations: migrations.unwrap_or_default(),
         volumes: volumes.map(|n| VolumeStatus { name: n.clone(), bytes: size_of(n) }).collect(),
-        last_backup: last_backup(ctx),
+        last_backup: backups.newest,
+        last_verified_age_seconds: backups
+            .verified
+            .as_deref()
+            .and_then(age_of)
+            .map(|a| a.as_secs()),
+        last_verified_backup: backups.verified,
     })
 }
 
@@ -183,11 +195,28 @@ fn service_status(
     }
 }
 
-/// The newest folder below backups/ that has a manifest; folders are named by their time.
-pub(crate) fn last_backup(ctx: &Ctx) -> Option<String> {
-    let entries = fs::read_dir(ctx.root().join("backups")).ok()?.flatten();
-    let whole = entries.filter(|entry| entry.path().join("manifest.json").is_file());
-    whole.map(|entry| entry.file_name().to_string_lossy().into_owned()).max()
+/// The names of the newest backups.
+#[derive(Default)]
+pub(crate) struct LastBackups {
+    pub(crate) newest: Option<String>,
+    /// A restore of it was proven.
+    pub(crate) verified: Option<String>,
+}
+
+/// This project's newest backups; a folder that cannot be read has none.
+pub(crate) fn last_backups(ctx: &Ctx, project: &Project) -> LastBackups {
+    let list = Catalogue::of(ctx, project).list().unwrap_or_default();
+    let whole: Vec<Backup> = list.into_iter().rev().filter_map(|(_, b)| b.ok()).collect();
+    let name = |backup: &Backup| backup.id().to_owned();
+    LastBackups {
+        newest: whole.first().map(name),
+        verified: whole.iter().find(|backup| drill::is_verified(backup)).map(name),
+    }
+}
+
+/// How long ago a backup of this name was taken.
+pub(crate) fn age_of(id: &str) -> Option<Duration> {
+    SystemTime::now().duration_since(catalogue::time_of(id)?).ok()
 }
 
 /// Asks the backend; none where it cannot say.
@@ -231,7 +260,7 @@ fn render(status: &Status) -> String {
     };
     let volumes: Vec<String> = status.volumes.iter().map(volume).collect();
     lines.push(format!("volumes:    {}", volumes.join(", ")));
-    lines.push(format!("backup:     {}", status.last_backup.as_deref().unwrap_or("none yet")));
+    lines.push(format!("backup:     {}", backup_line(status)));
     lines.push(format!("address:    {}", status.address));
     for PendingStep { service, action, reason } in &status.pending {
         lines.push(format!("`up` would {action} {service}: {reason}"));
@@ -242,6 +271,19 @@ fn render(status: &Status) -> String {
         lines.push(say.to_owned());
     }
     lines.join("\n")
+}
+
+fn backup_line(status: &Status) -> String {
+    let Some(last) = &status.last_backup else {
+        return "none yet".to_owned();
+    };
+    let age = status.last_verified_age_seconds.map(Duration::from_secs);
+    match (&status.last_verified_backup, age) {
+        (Some(verified), Some(age)) => {
+            format!("{last}; the last verified one is {verified}, {} old", ui::seconds(age))
+        }
+        _ => format!("{last}; none was verified"),
+    }
 }
 
 fn coloured(health: &str) -> String {

@@ -15,7 +15,7 @@ use super::Ctx;
 use super::invocation::{Invocation, cannot_start};
 
 /// How long a child may take to end after SIGTERM before it gets SIGKILL.
-const TERM_GRACE: Duration = Duration::from_secs(10);
+pub(super) const TERM_GRACE: Duration = Duration::from_secs(10);
 
 /// A running command whose lines arrive on a channel. Dropping it ends the command.
 pub(crate) struct Follow {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::ctx::{Ctx, Invocation};
-use crate::env::{self, Kind};
+use crate::env::{self, Kind, Variable};
 use crate::stack::certificate;
 use crate::stack::ports;
 use crate::stack::project::{self, LOCAL_ENV, PORTS, Project};
@@ -35,9 +35,7 @@ impl Trial {
     pub(crate) fn prepare(ctx: &Ctx, purpose: &str, kind: Kind) -> Result<Trial> {
         let example = project::example(ctx)?;
         let variables = project::variables(ctx)?;
-        let product = variables.iter().find(|v| v.name == "COMPOSE_PROJECT_NAME");
-        let product = product.map(|v| v.value.clone()).context("find the product's name")?;
-        let prefix = format!("{product}{MARK}");
+        let prefix = prefix(&variables)?;
         let name = format!("{prefix}{}-{purpose}", std::process::id());
         let mut text = env::fill_in(&example, &variables, kind)?;
         for port in PORTS {
@@ -51,6 +49,8 @@ impl Trial {
         let folder = ctx.state_dir().join(&name);
         let certificates = folder.join("certs/live");
         text = env::set(&text, "CERTS_DIR", &certificates.display().to_string());
+        let backups = folder.join("backups");
+        text = env::set(&text, "BACKUP_DIR", &backups.display().to_string());
         for (key, value) in image_settings(ctx)? {
             text = env::set(&text, &key, &value);
         }
@@ -128,19 +128,48 @@ impl Trial {
     /// # Errors
     /// The engine does not answer.
     pub(crate) fn sweep(&self, ctx: &Ctx) -> Result<()> {
-        for name in project_names(ctx)? {
-            let Some(rest) = name.strip_prefix(&self.prefix) else {
-                continue;
-            };
-            let pid = rest.split('-').next().unwrap_or_default();
-            if !Path::new("/proc").join(pid).exists() {
-                ctx.ui.say(format!("removing what a killed run left behind: {name}"));
-                remove_project(ctx, &name)?;
-                secrets::remove(ctx, &name)?;
-            }
-        }
-        Ok(())
+        sweep(ctx, &self.prefix)
     }
+}
+
+/// A name for containers that a command makes for a while and labels as a project of this name. The
+/// ones of commands that were killed are removed first.
+///
+/// # Errors
+/// The engine does not answer.
+pub(crate) fn passing_name(ctx: &Ctx, purpose: &str) -> Result<String> {
+    let prefix = prefix(&project::variables(ctx)?)?;
+    sweep(ctx, &prefix)?;
+    Ok(format!("{prefix}{}-{purpose}", std::process::id()))
+}
+
+/// Removes the containers and volumes that were made under a passing name.
+///
+/// # Errors
+/// One does not go away.
+pub(crate) fn remove_passing(ctx: &Ctx, name: &str) -> Result<()> {
+    remove_project(ctx, name)
+}
+
+fn prefix(variables: &[Variable]) -> Result<String> {
+    let product = variables.iter().find(|v| v.name == "COMPOSE_PROJECT_NAME");
+    let product = product.map(|v| v.value.clone()).context("find the product's name")?;
+    Ok(format!("{product}{MARK}"))
+}
+
+fn sweep(ctx: &Ctx, prefix: &str) -> Result<()> {
+    for name in project_names(ctx)? {
+        let Some(rest) = name.strip_prefix(prefix) else {
+            continue;
+        };
+        let pid = rest.split('-').next().unwrap_or_default();
+        if !Path::new("/proc").join(pid).exists() {
+            ctx.ui.say(format!("removing what a killed run left behind: {name}"));
+            remove_project(ctx, &name)?;
+            secrets::remove(ctx, &name)?;
+        }
+    }
+    Ok(())
 }
 
 /// A command that the person's exported variables do not reach: the trial's own file decides.

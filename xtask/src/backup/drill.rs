@@ -1,0 +1,271 @@
+//! The drill: a backup is restored into fresh servers of the same images, without a network, and
+//! everything in it is compared with its manifest. A backup counts when this has passed.
+
+use std::fs;
+use std::io::Write;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::catalogue::{self, Backup};
+use super::load::{self, Load};
+use super::manifest::{Server, VERIFICATION};
+use super::postgres::Postgres;
+use super::redis::{self, Redis};
+use crate::ctx::{Ctx, Invocation};
+use crate::stack::trial;
+
+/// Initialising a database takes seconds, on a busy machine a minute.
+const START_LIMIT: Duration = Duration::from_secs(3 * 60);
+const PAUSE: Duration = Duration::from_millis(100);
+/// The role that restores, and reads what was restored.
+const SUPERUSER: &str = "postgres";
+/// As compose.yaml has them.
+const INITDB: &str =
+    "POSTGRES_INITDB_ARGS=--data-checksums --auth-local=peer --auth-host=scram-sha-256";
+
+/// `verification.json`: what the last drill found.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Verification {
+    /// RFC 3339.
+    pub(crate) verified_at: String,
+    /// The manifest that this belongs to.
+    pub(crate) manifest_sha256: String,
+    /// None where everything was as it should be.
+    pub(crate) failure: Option<String>,
+    /// From nothing to servers with all data: what a restore on a new host takes at the least.
+    pub(crate) restore_ms: u64,
+    /// The comparison of what was restored with the manifest.
+    pub(crate) compare_ms: u64,
+    pub(crate) rows: u64,
+    pub(crate) keys: u64,
+}
+
+/// The result of the last drill on a backup; none where there was none, or for another manifest.
+pub(crate) fn result(backup: &Backup) -> Option<Verification> {
+    let text = fs::read_to_string(backup.path(VERIFICATION)).ok()?;
+    let verification: Verification = serde_json::from_str(&text).ok()?;
+    (verification.manifest_sha256 == backup.manifest_sha256).then_some(verification)
+}
+
+/// Whether a drill has passed on this backup.
+pub(crate) fn is_verified(backup: &Backup) -> bool {
+    result(backup).is_some_and(|verification| verification.failure.is_none())
+}
+
+/// Checks the sums, restores the backup into servers of its own and compares. The result is written
+/// beside the manifest, also that of a failure.
+///
+/// # Errors
+/// The backup cannot be restored, or is not what its manifest says.
+pub(crate) fn drill(ctx: &Ctx, backup: &Backup) -> Result<Verification> {
+    let mut verification = Verification {
+        verified_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+        manifest_sha256: backup.manifest_sha256.clone(),
+        failure: None,
+        restore_ms: 0,
+        compare_ms: 0,
+        rows: backup.manifest.rows(),
+        keys: backup.manifest.redis.keys,
+    };
+    let drilled = catalogue::check(ctx, backup).and_then(|()| {
+        let name = trial::passing_name(ctx, "drill")?;
+        let drilled = restore_beside(ctx, backup, &name, &mut verification);
+        let removed = trial::remove_passing(&ctx.shielded(), &name);
+        drilled.and_then(|()| removed.context("remove the drill's containers"))
+    });
+    // A drill that was interrupted says nothing about the backup.
+    ctx.check_interrupted()?;
+    if let Err(error) = &drilled {
+        verification.failure = Some(format!("{error:#}"));
+    }
+    write(backup, &verification)?;
+    drilled.with_context(|| format!("verify the backup {}", backup.id()))?;
+    Ok(verification)
+}
+
+fn write(backup: &Backup, verification: &Verification) -> Result<()> {
+    let text = serde_json::to_string_pretty(verification)? + "\n";
+    let path = backup.path(VERIFICATION);
+    let write = || -> std::io::Result<()> {
+        // In the folder of the project: an interrupted write must not make the backup look damaged.
+        let folder = backup.folder.parent().unwrap_or(&backup.folder);
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(text.as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist(&path)?;
+        catalogue::sync_folder(&backup.folder)
+    };
+    write().with_context(|| format!("write {}", path.display()))
+}
+
+fn restore_beside(
+    ctx: &Ctx,
+    backup: &Backup,
+    name: &str,
+    verification: &mut Verification,
+) -> Result<()> {
+    let started = Instant::now();
+    let (saved, images) = (&backup.manifest, Images::find(ctx, backup)?);
+    let (postgres, keys) = (format!("{name}-postgres"), format!("{name}-redis"));
+    let step = ctx.ui.step("fresh servers");
+    start_postgres(ctx, name, &postgres, &images.postgres)?;
+    start_redis(ctx, name, &keys, &images.redis, backup)?;
+    step.done("without a network");
+    let server = Postgres { ctx, container: &postgres, reader: SUPERUSER };
+    load::load_roles(&server, backup, false)?;
+    let names: Vec<String> = saved
+        .postgres
+        .databases
+        .iter()
+        .map(|database| format!("{}_drill", database.name))
+        .collect();
+    let databases = saved.postgres.databases.iter().zip(&names);
+    let loads: Vec<Load> =
+        databases.map(|(database, name)| Load { server, backup, database, name }).collect();
+    for load in &loads {
+        let step = ctx.ui.step(format!("restore {}", load.database.name));
+        load.run(&step)?;
+        step.done("");
+    }
+    let redis = Redis { ctx, container: &keys, client: "redis-cli" };
+    let step = ctx.ui.step("restore redis");
+    let digest = as_loaded_by_redis(&redis, backup)?;
+    let loaded = redis.load(backup, &step)?;
+    redis.swap()?;
+    step.done("");
+    verification.restore_ms = millis(started);
+    let started = Instant::now();
+    let step = ctx.ui.step("compare");
+    for load in &loads {
+        load.check(&step)?;
+    }
+    let roles = server.roles()?;
+    ensure!(
+        saved.postgres.roles.iter().all(|role| roles.contains(role)),
+        "the roles are {roles:?}, and {:?} were saved",
+        saved.postgres.roles
+    );
+    // A key that expired while this went on would make a difference that is none.
+    let is_comparable =
+        saved.redis.other_keys == 0 && loaded.expired_after == loaded.expired_before;
+    if is_comparable && loaded.expired_before == 0 {
+        ensure!(
+            digest_of(&redis)? == digest,
+            "Redis reads other keys from the snapshot than a restore brings back"
+        );
+    }
+    step.done(format!("{} rows, {} keys", saved.rows(), saved.redis.keys));
+    verification.compare_ms = millis(started);
+    Ok(())
+}
+
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The images to drill on.
+struct Images {
+    postgres: String,
+    redis: String,
+}
+
+impl Images {
+    fn find(ctx: &Ctx, backup: &Backup) -> Result<Images> {
+        let saved = &backup.manifest;
+        Ok(Images {
+            postgres: image(ctx, &saved.postgres.server)?,
+            redis: image(ctx, &saved.redis.server)?,
+        })
+    }
+}
+
+/// The very image that the data comes from, or, on another host, the one of the same name.
+fn image(ctx: &Ctx, server: &Server) -> Result<String> {
+    for reference in [&server.image_id, &server.image] {
+        let look = ["image", "inspect", "--format", "{{.Id}}", reference];
+        let found = ctx.try_read(Invocation::new("docker").args(look))?;
+        if found.status.success() {
+            return Ok(found.stdout.trim().to_owned());
+        }
+    }
+    anyhow::bail!(
+        "the image {} is not on this host; `cargo xtask build` gets the images of this project",
+        server.image
+    );
+}
+
+fn container(name: &str, container: &str) -> Invocation {
+    let label = format!("--label=com.docker.compose.project={name}");
+    Invocation::new("docker")
+        .args(["run", "--detach", "--network", "none", "--name", container])
+        .arg(label)
+        .limit(START_LIMIT)
+}
+
+fn start_postgres(ctx: &Ctx, name: &str, postgres: &str, image: &str) -> Result<()> {
+    let mount = |file: &str| {
+        let from = ctx.root().join("deploy/postgres").join(file);
+        format!("--volume={}:/etc/postgresql/{file}:ro", from.display())
+    };
+    // The same configuration as the live server's, so that the time is an honest one.
+    let files = ["postgresql.conf", "pg_hba.conf", "pg_ident.conf"].map(mount);
+    let words = ["--user=70:70", "--shm-size=128m", "--env", INITDB];
+    let run = container(name, postgres).args(words).args(files);
+    let run = run.arg("--env=POSTGRES_PASSWORD_FILE=/proc/sys/kernel/random/uuid");
+    ctx.run(run.args([image, "postgres", "-c", "config_file=/etc/postgresql/postgresql.conf"]))?;
+    // Over TCP: the image's temporary server, which initialises, listens on the socket only.
+    let ready = ["exec", postgres, "pg_isready", "--quiet", "--host=127.0.0.1"];
+    wait_for(ctx, "PostgreSQL of the drill", postgres, &ready)
+}
+
+fn start_redis(ctx: &Ctx, name: &str, redis: &str, image: &str, backup: &Backup) -> Result<()> {
+    let run = container(name, redis).args(["--user=999:1000", image, "tail", "-f", "/dev/null"]);
+    ctx.run(run)?;
+    let words = ["exec", "--interactive", redis, "sh", "-c", "cat >/data/dump.rdb"];
+    let write = Invocation::new("docker").args(words).limit(START_LIMIT);
+    load::feed(ctx.pipe(write)?, redis::open(backup)?)?;
+    let server = ["exec", "--detach", redis, "redis-server", "--dir", "/data", "--save", ""];
+    // DEBUG DIGEST is what tells whether two Redis hold the same.
+    let debug = ["--enable-debug-command", "local"];
+    ctx.run(Invocation::new("docker").args(server).args(debug))?;
+    let ready = ["exec", redis, "redis-cli", "-e", "ping"];
+    wait_for(ctx, "Redis of the drill", redis, &ready)
+}
+
+fn wait_for(ctx: &Ctx, what: &str, container: &str, ready: &[&str]) -> Result<()> {
+    ctx.wait_until(what, START_LIMIT, PAUSE, || {
+        let asked = ctx.try_read(Invocation::new("docker").args(ready.iter().copied()))?;
+        if asked.status.success() {
+            return Ok(());
+        }
+        let log = Invocation::new("docker").args(["logs", "--tail", "20", container]);
+        let log = ctx.try_read(log)?;
+        anyhow::bail!("{what} is not ready:\n{}{}", log.stdout, log.stderr)
+    })
+}
+
+/// What Redis itself reads from the snapshot as it starts: another program than ours counts, and
+/// checks the check sum. Returns the digest of it, and empties the server for the restore.
+fn as_loaded_by_redis(redis: &Redis, backup: &Backup) -> Result<String> {
+    let saved = &backup.manifest.redis;
+    redis.command(&["DEBUG", "SET-ACTIVE-EXPIRE", "0"])?;
+    let number = |field: &str| -> Result<u64> {
+        let said = redis.info("persistence", field)?;
+        said.parse().with_context(|| format!("read {field}: {said:?}"))
+    };
+    let read = number("rdb_last_load_keys_loaded")? + number("rdb_last_load_keys_expired")?;
+    ensure!(
+        read == saved.keys + saved.other_keys,
+        "Redis reads {read} keys from the snapshot, and {} were saved",
+        saved.keys + saved.other_keys
+    );
+    let digest = digest_of(redis)?;
+    redis.command(&["FLUSHALL"])?;
+    Ok(digest)
+}
+
+fn digest_of(redis: &Redis) -> Result<String> {
+    redis.ctx.read(redis.client().args(["-e", "DEBUG", "DIGEST"]))
+}

@@ -1,0 +1,188 @@
+//! Redis' side: a snapshot of the running server, and keys put back into one.
+
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Write};
+use std::time::Duration;
+
+use anyhow::{Context, Error, Result, ensure};
+use archive::file;
+use archive::rdb::{self, Summary};
+
+use super::catalogue::Backup;
+use super::sink::{Meter, Sink};
+use crate::ctx::{Ctx, Invocation};
+use crate::ui::Step;
+
+/// How long the server may take to begin: it writes the snapshot as it sends it.
+const PATIENCE: Duration = Duration::from_secs(5 * 60);
+const LIMIT: Duration = Duration::from_secs(60 * 60);
+
+/// The database that keys are put into before they become those of database 0: the last one.
+pub(crate) const SCRATCH: u64 = 15;
+
+/// Keys that went into a server.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Loaded {
+    /// All of database 0 in the backup.
+    pub(crate) keys: u64,
+    /// Those of them whose time was over when loading began: Redis does not take them.
+    pub(crate) expired_before: u64,
+    /// Those whose time was over when loading had ended.
+    pub(crate) expired_after: u64,
+}
+
+/// A server in a container.
+#[derive(Clone, Copy)]
+pub(crate) struct Redis<'a> {
+    pub(crate) ctx: &'a Ctx,
+    pub(crate) container: &'a str,
+    /// redis-cli, or what the image has in its place for the user that may do everything.
+    pub(crate) client: &'a str,
+}
+
+impl<'a> Redis<'a> {
+    /// The live server.
+    pub(crate) fn live(ctx: &'a Ctx, container: &'a str) -> Redis<'a> {
+        Redis { ctx, container, client: "admin-cli" }
+    }
+
+    /// The client in the container, ready for its arguments.
+    pub(crate) fn client(&self) -> Invocation {
+        let words = ["exec", "--interactive", self.container, self.client];
+        Invocation::new("docker").args(words).limit(LIMIT)
+    }
+
+    /// A field of `INFO`.
+    ///
+    /// # Errors
+    /// The server does not answer, or has no such field.
+    pub(crate) fn info(&self, section: &str, field: &str) -> Result<String> {
+        let said = self.ctx.read(self.client().args(["-e", "INFO", section]))?;
+        let line = said.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        line.map(|value| value.trim().to_owned())
+            .with_context(|| format!("ask Redis for {field}: it is not in INFO {section}"))
+    }
+
+    /// Saves all keys as they are at one moment: the server forks, and sends what it had then.
+    ///
+    /// # Errors
+    /// The server or the disk fails, or the snapshot is not whole.
+    pub(crate) fn dump(&self, step: &Step, sink: &mut Sink) -> Result<Summary> {
+        let mut pipe = self.ctx.pipe(self.client().args(["--rdb", "-"]))?;
+        let mut output = BufReader::with_capacity(1 << 18, pipe.output(PATIENCE)?);
+        let mut meter = Meter::new(step);
+        let read = rdb::read(&mut output, sink, |entry| {
+            meter.add(entry.payload.len());
+            Ok(())
+        });
+        // What redis-cli adds behind the snapshot; it must end by itself to be asked how.
+        let rest = std::io::copy(&mut output, &mut std::io::sink());
+        match read {
+            Ok(summary) => {
+                rest.context("read the end of the snapshot")?;
+                pipe.finish()?;
+                Ok(summary)
+            }
+            Err(error) => Err(pipe.explain(Error::from(error))),
+        }
+        .context("save the keys of Redis")
+    }
+
+    /// How many keys a database has.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub(crate) fn count(&self, database: u64) -> Result<u64> {
+        let command = self.client().args(["-e", "-n", &database.to_string(), "DBSIZE"]);
+        let said = self.ctx.read(command)?;
+        said.trim().parse().with_context(|| format!("read the number of keys: {said:?}"))
+    }
+
+    /// Runs a command that changes something.
+    ///
+    /// # Errors
+    /// The server refuses it.
+    pub(crate) fn command(&self, words: &[&str]) -> Result<()> {
+        self.ctx.run(self.client().arg("-e").args(words.iter().copied()))
+    }
+
+    /// Puts the keys of a backup into the scratch database, which must be empty, and counts them
+    /// there. Nobody sees them until [`Redis::swap`].
+    ///
+    /// # Errors
+    /// The server refuses a key, or has another number of them than the backup.
+    pub(crate) fn load(&self, backup: &Backup, step: &Step) -> Result<Loaded> {
+        let saved = &backup.manifest.redis;
+        let before = now_ms();
+        let mut expiries = Vec::new();
+        let mut loaded = Loaded::default();
+        let mut pipe = self.ctx.pipe(self.client().args(["-n", &SCRATCH.to_string(), "--pipe"]))?;
+        let mut input = BufWriter::with_capacity(1 << 18, pipe.input()?);
+        let mut meter = Meter::new(step);
+        let read = rdb::read(&mut open(backup)?, std::io::sink(), |entry| {
+            if entry.database != 0 {
+                return Ok(());
+            }
+            loaded.keys += 1;
+            expiries.extend(entry.expires);
+            meter.add(entry.payload.len());
+            input.write_all(&rdb::restore_command(&entry))
+        });
+        match read.and_then(|_| input.flush()) {
+            Ok(()) => {
+                drop(input);
+                pipe.finish()?;
+            }
+            Err(error) => {
+                drop(input);
+                return Err(pipe.explain(Error::from(error))).context("load the keys");
+            }
+        }
+        let found = self.count(SCRATCH)?;
+        let after = now_ms();
+        let expired_by = |time| expiries.iter().filter(|expires| **expires <= time).count() as u64;
+        loaded.expired_before = expired_by(before);
+        loaded.expired_after = expired_by(after);
+        ensure!(
+            loaded.keys == saved.keys,
+            "the snapshot holds {} keys, and its manifest says {}",
+            loaded.keys,
+            saved.keys
+        );
+        let most = loaded.keys - loaded.expired_before;
+        let least = loaded.keys - loaded.expired_after;
+        ensure!(
+            (least..=most).contains(&found),
+            "Redis has {found} of {} keys, of which {} to {} have expired",
+            loaded.keys,
+            loaded.expired_before,
+            loaded.expired_after
+        );
+        Ok(loaded)
+    }
+
+    /// Makes the keys of the scratch database those of database 0, and the other way round, in one
+    /// moment: one command, which Redis also writes to its log as one.
+    ///
+    /// # Errors
+    /// The server does not do it.
+    pub(crate) fn swap(&self) -> Result<()> {
+        self.command(&["SWAPDB", "0", &SCRATCH.to_string()])
+    }
+}
+
+/// The snapshot of a backup.
+///
+/// # Errors
+/// It cannot be opened.
+pub(crate) fn open(backup: &Backup) -> Result<impl std::io::Read + use<>> {
+    let path = backup.path(&backup.manifest.redis.file);
+    let opened = File::open(&path).with_context(|| format!("open {}", path.display()))?;
+    Ok(BufReader::with_capacity(1 << 18, file::decompressor(opened)?))
+}
+
+/// Milliseconds since 1970.
+fn now_ms() -> i64 {
+    let age = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    age.map_or(0, |age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,98 @@
+//! A file of a backup while it is written: compressed, hashed, and at the end on the disk.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use archive::file::{self, Hashed};
+
+use super::manifest::FileEntry;
+use crate::ctx::Patient;
+use crate::ui::{self, Step};
+
+/// How often the live line is drawn anew.
+const REDRAW: Duration = Duration::from_millis(200);
+
+/// Takes what a server writes.
+pub(crate) struct Sink {
+    encoder: archive::file::Compressor<Hashed<File>>,
+    raw_bytes: u64,
+}
+
+impl Sink {
+    /// # Errors
+    /// The file cannot be made.
+    pub(crate) fn create(path: &Path) -> Result<Sink> {
+        let file = File::create_new(path).with_context(|| format!("make {}", path.display()))?;
+        Ok(Sink { encoder: file::compressor(Hashed::new(file))?, raw_bytes: 0 })
+    }
+
+    /// Ends the file and waits until it is on the disk.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub(crate) fn finish(self) -> Result<FileEntry> {
+        let (file, bytes, sha256) = self.encoder.finish()?.finish();
+        file.sync_all()?;
+        Ok(FileEntry { bytes, raw_bytes: self.raw_bytes, sha256 })
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.encoder.write(bytes)?;
+        self.raw_bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.encoder.flush()
+    }
+}
+
+/// The number of bytes that went by, and how fast, on the live line of a step.
+pub(crate) struct Meter<'a> {
+    step: &'a Step,
+    started: Instant,
+    drawn: Instant,
+    bytes: u64,
+}
+
+impl Meter<'_> {
+    pub(crate) fn new(step: &Step) -> Meter<'_> {
+        let now = Instant::now();
+        Meter { step, started: now, drawn: now, bytes: 0 }
+    }
+
+    pub(crate) fn add(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        if self.drawn.elapsed() > REDRAW {
+            self.drawn = Instant::now();
+            self.step.note(&rate(self.bytes, self.started.elapsed()));
+        }
+    }
+}
+
+fn rate(bytes: u64, time: Duration) -> String {
+    let per_second = bytes as f64 / time.as_secs_f64().max(0.001);
+    format!("{}, {}/s", ui::bytes(bytes), ui::bytes(per_second as u64))
+}
+
+/// Reads a command's output to its end, piece by piece.
+///
+/// # Errors
+/// Nothing comes for too long, or `on_piece` does not take it.
+pub(crate) fn drain(
+    mut from: Patient,
+    mut on_piece: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut buffer = vec![0; file::CHUNK];
+    loop {
+        match from.read(&mut buffer)? {
+            0 => return Ok(()),
+            read => on_piece(&buffer[..read])?,
+        }
+    }
+}

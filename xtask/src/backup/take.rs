@@ -1,0 +1,157 @@
+//! Takes a backup of a running stack.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result};
+
+use super::catalogue::{self, Backup, Catalogue};
+use super::manifest::{
+    FORMAT, FileEntry, Manifest, Postgres as SavedPostgres, Redis as SavedRedis, Server,
+};
+use super::postgres::Postgres;
+use super::redis::Redis;
+use super::sink::Sink;
+use crate::ctx::{Ctx, Invocation};
+use crate::stack::project::Project;
+use crate::stack::running::{self, Container};
+use crate::ui;
+
+/// The name of the file with the roles.
+const ROLES: &str = "roles.sql.zst";
+/// The name of the file with Redis' snapshot.
+const SNAPSHOT: &str = "redis.rdb.zst";
+/// Names have whole seconds: two backups within one wait for the next.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The two servers that hold data.
+pub(crate) struct Servers {
+    pub(crate) postgres: Container,
+    pub(crate) redis: Container,
+}
+
+/// Finds the servers of a stack.
+///
+/// # Errors
+/// One of them does not run.
+pub(crate) fn servers(ctx: &Ctx, project: &Project) -> Result<Servers> {
+    let containers = running::containers(ctx, project)?;
+    let find = |service: &str| {
+        let found = containers.iter().find(|c| c.service == service && c.is_running());
+        found.cloned().with_context(|| {
+            format!("`{service}` of `{}` does not run; `cargo xtask up` starts it", project.name)
+        })
+    };
+    Ok(Servers { postgres: find("postgres")?, redis: find("redis")? })
+}
+
+/// Writes a backup of the stack. The caller holds the project's lock.
+///
+/// # Errors
+/// Any stage fails: then there is no backup, and what was written of it is gone.
+pub(crate) fn take(
+    ctx: &Ctx,
+    project: &Project,
+    catalogue: &Catalogue,
+    reason: &str,
+) -> Result<Backup> {
+    let servers = servers(ctx, project)?;
+    catalogue.sweep(ctx)?;
+    let mut began = SystemTime::now();
+    while catalogue.folder().join(catalogue::id_of(began)).exists() {
+        ctx.pause(SECOND)?;
+        began = SystemTime::now();
+    }
+    let started = Instant::now();
+    let id = catalogue::id_of(began);
+    let partial = catalogue.begin(&id)?;
+    let create = |name: &str| Sink::create(&partial.folder().join(name));
+    let mut files = BTreeMap::new();
+    let postgres = save_postgres(ctx, &servers.postgres, &mut files, &create)?;
+    let redis = save_redis(ctx, &servers.redis, &mut files, &create)?;
+    let manifest = Manifest {
+        format: FORMAT,
+        id: id.clone(),
+        project: project.name.clone(),
+        reason: reason.to_owned(),
+        started_at: humantime::format_rfc3339_seconds(began).to_string(),
+        duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        tool: env!("CARGO_PKG_VERSION").to_owned(),
+        recipients: Vec::new(),
+        postgres,
+        redis,
+        files,
+    };
+    ctx.check_interrupted()?;
+    partial.publish(&manifest)?;
+    catalogue.open(&id)
+}
+
+fn save_postgres(
+    ctx: &Ctx,
+    container: &Container,
+    files: &mut BTreeMap<String, FileEntry>,
+    create: &impl Fn(&str) -> Result<Sink>,
+) -> Result<SavedPostgres> {
+    let server = Postgres::live(ctx, &container.id);
+    let version = server.version().context("ask PostgreSQL before the backup")?;
+    let mut sink = create(ROLES)?;
+    server.dump_roles(&mut sink).context("save the roles")?;
+    files.insert(ROLES.to_owned(), sink.finish()?);
+    let roles = server.roles()?;
+    let mut databases = Vec::new();
+    for name in server.databases()? {
+        let step = ctx.ui.step(format!("database {name}"));
+        let dumped = server.dump(&name, &step, create)?;
+        let rows: u64 = dumped.database.tables.values().map(|table| table.rows).sum();
+        let stored: u64 = dumped.files.iter().map(|(_, file)| file.bytes).sum();
+        step.done(format!("{rows} rows, {} stored", ui::bytes(stored)));
+        files.extend(dumped.files);
+        databases.push(dumped.database);
+    }
+    let server = describe(ctx, container, version, "/var/lib/postgresql/data")?;
+    Ok(SavedPostgres { server, roles, roles_file: ROLES.to_owned(), databases })
+}
+
+fn save_redis(
+    ctx: &Ctx,
+    container: &Container,
+    files: &mut BTreeMap<String, FileEntry>,
+    create: &impl Fn(&str) -> Result<Sink>,
+) -> Result<SavedRedis> {
+    let server = Redis::live(ctx, &container.id);
+    let version = server.info("server", "redis_version")?;
+    let step = ctx.ui.step("redis");
+    let mut sink = create(SNAPSHOT)?;
+    let summary = server.dump(&step, &mut sink)?;
+    let file = sink.finish()?;
+    let keys = summary.keys.get(&0).copied().unwrap_or(0);
+    let all: u64 = summary.keys.values().sum();
+    step.done(format!("{keys} keys, {} stored", ui::bytes(file.bytes)));
+    if all > keys || summary.functions > 0 {
+        ctx.ui.warn(
+            "Redis holds keys of other databases than 0, or functions: they are saved, and \
+             `restore` brings back those of database 0 only",
+        );
+    }
+    files.insert(SNAPSHOT.to_owned(), file);
+    Ok(SavedRedis {
+        server: describe(ctx, container, version, "/data")?,
+        keys,
+        other_keys: all - keys,
+        memory_bytes: summary.used_memory,
+        file: SNAPSHOT.to_owned(),
+    })
+}
+
+fn describe(ctx: &Ctx, container: &Container, version: String, data: &str) -> Result<Server> {
+    let mark = format!("{data}/.flavour");
+    let read = Invocation::new("docker").args(["exec", &container.id, "cat", &mark]);
+    let flavour = ctx.read(read).context("read which C library made the data")?;
+    Ok(Server {
+        version,
+        image: container.image.clone(),
+        image_id: container.image_id.clone(),
+        flavour: flavour.trim().to_owned(),
+    })
+}

@@ -1,0 +1,192 @@
+//! `backup`: takes backups, and shows those that there are.
+
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::backup::catalogue::{self, Backup, Catalogue};
+use crate::backup::{drill, take};
+use crate::cli::{BackupArgs, BackupVerb, Format, FormatArgs};
+use crate::ctx::Ctx;
+use crate::stack::lock;
+use crate::stack::project::{Project, shown};
+use crate::ui;
+
+/// Takes a backup, or shows what there is.
+///
+/// # Errors
+/// The backup is not whole on the disk, or what is asked for is not there.
+pub(crate) fn backup(ctx: &Ctx, env_file: &Path, args: &BackupArgs) -> Result<()> {
+    let project = Project::load(ctx, env_file)?;
+    let catalogue = Catalogue::of(ctx, &project);
+    match &args.verb {
+        None => take(ctx, &project, &catalogue, args),
+        Some(BackupVerb::List(format)) => list(&catalogue, format),
+        Some(BackupVerb::Verify { id, format }) => {
+            let backup = catalogue.find(id)?;
+            if ctx.is_dry_run() {
+                ctx.ui.say(format!("  would restore {} into servers of its own", backup.id()));
+                return Ok(());
+            }
+            verify(ctx, &backup, format)
+        }
+        Some(BackupVerb::Show { id, format }) => show(&catalogue, id, format),
+    }
+}
+
+fn take(ctx: &Ctx, project: &Project, catalogue: &Catalogue, args: &BackupArgs) -> Result<()> {
+    let servers = take::servers(ctx, project)?;
+    if ctx.is_dry_run() {
+        ctx.ui.say(format!(
+            "  would save {} and {} to a new folder in {}",
+            servers.postgres.name,
+            servers.redis.name,
+            shown(ctx, catalogue.folder())
+        ));
+        return Ok(());
+    }
+    let started = Instant::now();
+    let lock = lock::acquire(ctx, project, "backup")?;
+    let backup = take::take(ctx, project, catalogue, "asked for")?;
+    let took = ui::seconds(started.elapsed());
+    drop(lock);
+    if args.format.format == Format::Json {
+        println!("{}", serde_json::to_string_pretty(&backup.manifest)?);
+    }
+    ctx.ui.say(format!(
+        "backup {} of `{}`: {} rows, {} keys, {} in {took}; it is in {}",
+        backup.id(),
+        project.name,
+        backup.manifest.rows(),
+        backup.manifest.redis.keys,
+        ui::bytes(backup.manifest.bytes()),
+        shown(ctx, &backup.folder)
+    ));
+    if args.verify { verify(ctx, &backup, &FormatArgs { format: Format::Text }) } else { Ok(()) }
+}
+
+fn verify(ctx: &Ctx, backup: &Backup, format: &FormatArgs) -> Result<()> {
+    let result = drill::drill(ctx, backup)?;
+    if format.format == Format::Json {
+        println!("{}", serde_json::to_string_pretty(&result)?);
+    }
+    ctx.ui.say(format!(
+        "verified: {} restores in {}, with every one of its {} rows and {} keys",
+        backup.id(),
+        ui::seconds(Duration::from_millis(result.restore_ms)),
+        result.rows,
+        result.keys
+    ));
+    Ok(())
+}
+
+/// A line of the list; fields are only ever added.
+#[derive(Serialize)]
+struct Line {
+    id: String,
+    /// Why it is no backup that can be restored; none where it is whole.
+    damage: Option<String>,
+    reason: Option<String>,
+    bytes: Option<u64>,
+    rows: Option<u64>,
+    keys: Option<u64>,
+    age_seconds: Option<u64>,
+    /// When a restore of it was last proven; none where it was not, or failed.
+    verified_at: Option<String>,
+}
+
+fn line(id: String, backup: Result<Backup>) -> Line {
+    let age = catalogue::time_of(&id).and_then(|time| SystemTime::now().duration_since(time).ok());
+    let age_seconds = age.map(|age| age.as_secs());
+    let verified = backup.as_ref().ok().and_then(drill::result);
+    let verified_at = verified.filter(|v| v.failure.is_none()).map(|v| v.verified_at);
+    match backup {
+        Ok(Backup { manifest, .. }) => Line {
+            id,
+            damage: None,
+            reason: Some(manifest.reason.clone()),
+            bytes: Some(manifest.bytes()),
+            rows: Some(manifest.rows()),
+            keys: Some(manifest.redis.keys),
+            age_seconds,
+            verified_at,
+        },
+        Err(error) => Line {
+            id,
+            damage: Some(format!("{error:#}")),
+            reason: None,
+            bytes: None,
+            rows: None,
+            keys: None,
+            age_seconds,
+            verified_at,
+        },
+    }
+}
+
+fn list(catalogue: &Catalogue, format: &FormatArgs) -> Result<()> {
+    let lines: Vec<Line> =
+        catalogue.list()?.into_iter().map(|(id, backup)| line(id, backup)).collect();
+    if format.format == Format::Json {
+        println!("{}", serde_json::to_string_pretty(&lines)?);
+        return Ok(());
+    }
+    if lines.is_empty() {
+        println!("no backup in {}; `cargo xtask backup` takes one", catalogue.folder().display());
+        return Ok(());
+    }
+    let dash = || "-".to_owned();
+    let number = |value: Option<u64>| value.map_or_else(dash, |value| value.to_string());
+    let row = |line: &Line| {
+        vec![
+            line.id.clone(),
+            line.age_seconds.map_or_else(dash, |age| ui::seconds(Duration::from_secs(age))),
+            line.bytes.map_or_else(dash, ui::bytes),
+            number(line.rows),
+            number(line.keys),
+            if line.verified_at.is_some() { "yes".to_owned() } else { dash() },
+            line.damage.clone().map_or_else(
+                || line.reason.clone().unwrap_or_default(),
+                |damage| console::style(format!("damaged: {damage}")).red().to_string(),
+            ),
+        ]
+    };
+    let rows: Vec<Vec<String>> = lines.iter().map(row).collect();
+    println!("{}", ui::table(&["ID", "AGE", "SIZE", "ROWS", "KEYS", "PROVEN", "WHY"], &rows));
+    Ok(())
+}
+
+fn show(catalogue: &Catalogue, id: &str, format: &FormatArgs) -> Result<()> {
+    let backup = catalogue.find(id)?;
+    if format.format == Format::Json {
+        println!("{}", serde_json::to_string_pretty(&backup.manifest)?);
+        return Ok(());
+    }
+    let manifest = &backup.manifest;
+    let (postgres, redis) = (&manifest.postgres, &manifest.redis);
+    println!("backup     {} of `{}`: {}", manifest.id, manifest.project, manifest.reason);
+    println!("folder     {}", backup.folder.display());
+    println!("taken      {}, in {} ms", manifest.started_at, manifest.duration_ms);
+    println!("size       {}", ui::bytes(manifest.bytes()));
+    println!(
+        "postgres   {} ({}, {}); roles {}",
+        postgres.server.version,
+        postgres.server.image,
+        postgres.server.flavour,
+        postgres.roles.join(", ")
+    );
+    println!(
+        "redis      {} ({}, {}); {} keys",
+        redis.server.version, redis.server.image, redis.server.flavour, redis.keys
+    );
+    for database in &postgres.databases {
+        let migration = database.migration.as_deref().unwrap_or("none");
+        println!("database   {}; last migration: {migration}", database.name);
+        for (name, table) in &database.tables {
+            println!("  {:>12} rows  {name}", table.rows);
+        }
+    }
+    Ok(())
+}
