@@ -1,6 +1,8 @@
 //! `/healthz`: the process lives. `/readyz`: a request would succeed, because PostgreSQL and Redis
-//! really answer and the schema is current. nginx passes neither on; the container's health check
+//! really answer, the schema is current, and writes do not fail. nginx passes neither on; the container's health check
 //! and an orchestrator ask the backend itself.
+
+mod writes;
 
 use std::time::Duration;
 
@@ -20,6 +22,9 @@ use crate::{
     migrate::history::History,
     server::App,
 };
+
+pub use writes::Writes;
+pub(crate) use writes::watch;
 
 /// Both questions run at the same time, so an answer takes no longer than this.
 const DEADLINE: Duration = Duration::from_millis(1800);
@@ -42,6 +47,9 @@ async fn readyz(State(app): State<App>) -> Response {
     let mut reasons = Vec::new();
     if app.draining.is_draining() {
         reasons.push("shutting down".to_owned());
+    }
+    if let Some(count) = app.writes.failing() {
+        reasons.push(format!("the last {count} writes failed"));
     }
     let (database, redis) =
         tokio::join!(timeout(DEADLINE, database(&app)), timeout(DEADLINE, redis(&app)));

@@ -34,10 +34,18 @@ pub struct Link(Arc<Inner>);
 
 struct Inner {
     config: RedisConfig,
-    /// Reconnects by itself with the password that it was made with.
-    manager: RwLock<ConnectionManager>,
+    connection: RwLock<Connection>,
     /// Held by whoever makes another one.
     remaking: Mutex<()>,
+}
+
+#[derive(Clone)]
+struct Connection {
+    /// Reconnects by itself when the connection ends, with the password that it was made with. It
+    /// does not when the connection goes silent.
+    manager: ConnectionManager,
+    /// One more for each that was made anew.
+    number: u64,
 }
 
 impl Link {
@@ -53,9 +61,9 @@ impl Link {
         loop {
             let reason = match any_password(config).await {
                 Ok(manager) => {
-                    let manager = RwLock::new(manager);
-                    let inner = Inner { config: config.clone(), manager, remaking: Mutex::new(()) };
-                    return Ok(Self(Arc::new(inner)));
+                    let connection = RwLock::new(Connection { manager, number: 0 });
+                    let (config, remaking) = (config.clone(), Mutex::new(()));
+                    return Ok(Self(Arc::new(Inner { config, connection, remaking })));
                 }
                 Err(error) => error.to_string(),
             };
@@ -79,9 +87,13 @@ impl Link {
         format!("{kind}:{}{rest}", self.0.config.space)
     }
 
-    fn manager(&self) -> ConnectionManager {
+    fn connection(&self) -> Connection {
         // Whoever panicked held it for an assignment: the value is whole.
-        self.0.manager.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.connection.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn manager(&self) -> ConnectionManager {
+        self.connection().manager
     }
 
     /// Takes over a password whose file has changed, with a new connection. What is under way on
@@ -99,8 +111,17 @@ impl Link {
     async fn remake(&self) -> Result<(), RedisError> {
         self.0.config.password.refresh();
         let manager = any_password(&self.0.config).await?;
-        *self.0.manager.write().unwrap_or_else(PoisonError::into_inner) = manager;
+        let mut connection = self.0.connection.write().unwrap_or_else(PoisonError::into_inner);
+        *connection = Connection { manager, number: connection.number + 1 };
         Ok(())
+    }
+
+    /// Leaves a connection that gave no answer for one that may: its other end can be gone without a
+    /// word (a firewall that forgot it, a host that vanished), and would then never answer again.
+    async fn replace(&self, silent: u64) -> Result<(), RedisError> {
+        // One makes the connection and the others, which wait here, use it.
+        let _remaking = self.0.remaking.lock().await;
+        if self.connection().number == silent { self.remake().await } else { Ok(()) }
     }
 
     /// Asks Redis for a sign of life.
@@ -115,7 +136,12 @@ impl Link {
         F: Future<Output = Result<T, RedisError>>,
     {
         let attempts = async {
-            match command(self.manager()).await {
+            let Connection { manager, number } = self.connection();
+            match command(manager).await {
+                Err(error) if error.is_timeout() => {
+                    self.replace(number).await?;
+                    command(self.manager()).await
+                }
                 Err(error) if error.is_io_error() => command(self.manager()).await,
                 outcome => outcome,
             }

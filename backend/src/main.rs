@@ -101,7 +101,7 @@ fn say(line: &str) {
 /// Once logging has started, the log is where errors go: they are not repeated by `main`.
 fn serve() -> Result<ExitCode, String> {
     let config = Config::read(Reader::from_env()).map_err(|error| error.to_string())?;
-    telemetry::init();
+    let _log = telemetry::init();
     Ok(match block_on(server::serve(config))? {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -15,7 +15,7 @@ use crate::{
     csrf,
     db::{self, Database},
     error::Error,
-    health,
+    health::{self, Writes},
     limits::Limits,
     link::Link,
     metrics::{self, Metrics},
@@ -54,13 +54,15 @@ pub struct App {
     pub migrations: Arc<Set>,
     /// What is counted.
     pub metrics: Metrics,
+    /// How the last writes ended.
+    pub writes: Writes,
     /// Whether the process is about to end.
     pub draining: Draining,
 }
 
 /// Every route, inside the layers that each request passes.
 pub fn router(app: App) -> Router {
-    let metrics = app.metrics.clone();
+    let (metrics, writes) = (app.metrics.clone(), app.writes.clone());
     Router::new()
         .merge(health::router())
         .merge(metrics::router())
@@ -72,6 +74,7 @@ pub fn router(app: App) -> Router {
         .layer(middleware::from_fn(csrf::same_origin))
         .layer(middleware::from_fn(answer::within_deadline))
         .layer(CatchPanicLayer::custom(answer::panicked))
+        .layer(middleware::from_fn_with_state(writes, health::watch))
         .layer(middleware::from_fn_with_state(metrics, metrics::count))
         // Outermost: the log and the problem bodies see what every other layer answered.
         .layer(middleware::from_fn(answer::finish))
@@ -187,6 +190,7 @@ async fn start(config: &Config, draining: Draining) -> Result<App, String> {
         cookies: Cookies::new(config.secure_cookies()),
         migrations: Arc::new(migrations),
         metrics: Metrics::new(),
+        writes: Writes::default(),
         draining,
     })
 }

@@ -28,7 +28,8 @@ pub struct Arena {
     pub postgres: Proxy,
     /// Between the backend and Redis.
     pub redis: Proxy,
-    xtask: PathBuf,
+    /// The program that brings it up.
+    pub xtask: PathBuf,
     overlay: PathBuf,
 }
 

@@ -1,10 +1,20 @@
 //! The faults: each a named case with its bound, and a function that makes the fault, holds it and
 //! takes it away. Guards put right what a case has done, however it ends.
 
+mod crowd;
+mod damage;
+mod exhaust;
 mod kill;
+mod machine;
+mod network;
+mod operate;
+mod pause;
+mod restart;
+mod space;
 mod table;
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -13,9 +23,14 @@ use anyhow::Result;
 use tokio::time::{Instant, sleep};
 
 pub use self::table::CASES;
+use crate::arena::Arena;
+use crate::docker::run;
 use crate::proxy::Proxy;
 use crate::stack::Stack;
 use crate::workload::Workload;
+
+/// The longest verb: a backup that is proven by a restore.
+const XTASK_LIMIT: Duration = Duration::from_secs(120);
 
 /// Which errors a case explains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,15 +93,34 @@ pub struct Scene {
     pub redis: Proxy,
     /// The load, for cases that send something of their own.
     pub workload: Workload,
+    xtask: PathBuf,
     healed: Mutex<Option<f64>>,
     violations: Mutex<Vec<String>>,
 }
 
 impl Scene {
     /// A scene for one case.
-    pub fn new(stack: Stack, postgres: Proxy, redis: Proxy, workload: Workload) -> Scene {
-        let (healed, violations) = (Mutex::default(), Mutex::default());
-        Scene { stack, postgres, redis, workload, healed, violations }
+    pub fn new(arena: &Arena, workload: Workload) -> Scene {
+        Scene {
+            stack: arena.stack.clone(),
+            postgres: arena.postgres.clone(),
+            redis: arena.redis.clone(),
+            workload,
+            xtask: arena.xtask.clone(),
+            healed: Mutex::default(),
+            violations: Mutex::default(),
+        }
+    }
+
+    /// A verb of the driver, on this stack; returns what it printed.
+    ///
+    /// # Errors
+    /// It fails.
+    pub async fn xtask(&self, args: &[&str]) -> Result<String> {
+        let (program, env_file) =
+            (self.xtask.display().to_string(), self.stack.env_file.display().to_string());
+        let common = ["--quiet", "--yes", "--env-file", &env_file];
+        run(&program, &[&common[..], args].concat(), XTASK_LIMIT).await
     }
 
     /// The fault goes on for a while.

@@ -9,7 +9,7 @@ use serde::Serialize;
 pub use page::page;
 pub use table::{line, list, markdown, table};
 
-use crate::cases::{Bound, Errors};
+use crate::cases::{Bound, Case, Errors};
 use crate::workload::Sample;
 
 /// The length of one step of a timeline, in seconds.
@@ -96,6 +96,28 @@ pub struct CaseReport {
     pub healed_at: f64,
     /// Quarters of a second, from the beginning of the case.
     pub timeline: Vec<Tick>,
+}
+
+/// A case that was not run.
+pub fn skipped(case: &Case, seed: u64, why: &str) -> CaseReport {
+    CaseReport {
+        name: case.name,
+        what: case.what,
+        bound: case.bound.into(),
+        seed,
+        requests: 0,
+        errors: 0,
+        window: None,
+        lost: 0,
+        duplicated: 0,
+        kept: 0,
+        recovered_after: 0.0,
+        verdict: Verdict::Skipped,
+        violations: vec![why.to_owned()],
+        fault_at: 0.0,
+        healed_at: 0.0,
+        timeline: Vec::new(),
+    }
 }
 
 /// A run.

@@ -145,8 +145,16 @@ impl Stack {
     /// # Errors
     /// PostgreSQL refuses it.
     pub async fn sql(&self, statement: &str) -> Result<String> {
+        self.sql_as("postgres", statement).await
+    }
+
+    /// A statement as another role. Several of them are one transaction.
+    ///
+    /// # Errors
+    /// PostgreSQL refuses it.
+    pub async fn sql_as(&self, role: &str, statement: &str) -> Result<String> {
         let database = self.value("PG_DBNAME");
-        let psql = ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database];
+        let psql = ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-U", role, "-d", database];
         Ok(self
             .exec("postgres", &[&psql[..], &["-c", statement]].concat())
             .await?
@@ -161,6 +169,22 @@ impl Stack {
     pub async fn redis(&self, args: &[&str]) -> Result<String> {
         let text = self.exec("redis", &[&["admin-cli", "-e"], args].concat()).await?;
         Ok(text.trim().to_owned())
+    }
+
+    /// Waits until a service's container runs and answers the engine's question.
+    ///
+    /// # Errors
+    /// It does not by the deadline.
+    pub async fn wait_up(&self, service: &str, limit: Duration) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let state = self.inspect(service, "{{.State.Status}} {{.State.Health.Status}}").await?;
+            if state == "running healthy" {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "{service} is {state} after {} s", limit.as_secs());
+            sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// Waits until the engine calls every service healthy; the error names those that are not.
@@ -224,6 +248,26 @@ impl Stopped {
             signal(pid, Signal::STOP)?;
         }
         Ok(stopped)
+    }
+
+    /// Stops every process of a service, those too that start while it does so.
+    ///
+    /// # Errors
+    /// The service does not run.
+    pub async fn all_of(stack: &Stack, service: &str) -> Result<Stopped> {
+        let mut stopped = Stopped::new(vec![stack.pid(service).await?])?;
+        loop {
+            let before = stopped.0.len();
+            for (pid, _) in stack.processes(service).await? {
+                // The engine's probes come and go; one that has ended needs no stopping.
+                if !stopped.0.contains(&pid) && signal(pid, Signal::STOP).is_ok() {
+                    stopped.0.push(pid);
+                }
+            }
+            if stopped.0.len() == before {
+                return Ok(stopped);
+            }
+        }
     }
 }
 

@@ -109,8 +109,7 @@ impl<'a> Supervisor<'a> {
         let probes = tokio::spawn(probe::watch_readiness(stack.clone(), start, stopped));
         sleep(WARM_UP + Duration::from_millis(seed % 500)).await;
 
-        let (postgres, redis) = (self.arena.postgres.clone(), self.arena.redis.clone());
-        let scene = Scene::new(stack.clone(), postgres, redis, workload.clone());
+        let scene = Scene::new(self.arena, workload.clone());
         let fault = workload.now();
         let made = timeout(CASE_LIMIT, (case.run)(&scene)).await;
         let healed = scene.healed_at().unwrap_or_else(|| workload.now());

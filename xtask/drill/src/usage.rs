@@ -18,7 +18,8 @@ pub struct Usage {
     /// Anonymous memory of each service's processes, in kilobytes; caches are not part of it.
     pub memory_kb: [u64; 4],
     /// Open descriptors of that process of each service which has the most. (How many processes
-    /// PostgreSQL has is counted below; each of them caches files up to a number of its own.)
+    /// PostgreSQL has is counted below; the files of tables that each of them keeps open are a cache
+    /// with a bound of its own, `max_files_per_process`, and do not count.)
     pub descriptors: [u64; 4],
     /// Connections of clients to PostgreSQL.
     pub pg_connections: u64,
@@ -101,8 +102,13 @@ fn memory_of(pid: i32) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
+/// Where PostgreSQL's tables are, inside its container.
+const TABLES: &str = "/var/lib/postgresql/data/";
+
 fn descriptors_of(pid: i32) -> Option<u64> {
-    Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64)
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+    let targets = descriptors.filter_map(|descriptor| fs::read_link(descriptor.path()).ok());
+    Some(targets.filter(|target| !target.starts_with(TABLES)).count() as u64)
 }
 
 #[cfg(test)]

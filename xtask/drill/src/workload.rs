@@ -122,6 +122,22 @@ impl Workload {
         self.timed("read list", 200, request, Instant::now()).await.ok();
     }
 
+    /// One write, outside the schedule; whether it was acknowledged.
+    pub async fn write_once(&self, person: usize, name: &str) -> bool {
+        let key = format!("{}-{name}", self.prefix);
+        self.write(person, &key, 0, false, false, Instant::now()).await
+    }
+
+    /// The e-mail address of somebody.
+    pub fn email_of(&self, person: usize) -> String {
+        self.journal
+            .state()
+            .people
+            .get(person)
+            .map(|person| person.email.clone())
+            .unwrap_or_default()
+    }
+
     async fn carry_out(&self, number: u64, op: Op, due: Instant) {
         match op {
             Op::Write { person, retry, read_back, length } => {
@@ -164,7 +180,7 @@ impl Workload {
         retry: bool,
         read_back: bool,
         due: Instant,
-    ) {
+    ) -> bool {
         self.journal.sending(key, person);
         let text = format!("{key} {}", "x".repeat(length));
         let request = self.signed(person, domain::write(key, text.trim_end()));
@@ -177,9 +193,9 @@ impl Workload {
                 if read_back {
                     self.read_back(person, key).await;
                 }
-                return;
+                return true;
             }
-            let Some(pause) = pauses.next() else { return };
+            let Some(pause) = pauses.next() else { return false };
             sleep(*pause).await;
             due = Instant::now();
         }

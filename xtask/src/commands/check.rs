@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use xshell::cmd;
 
 use crate::cli::TestArgs;
-use crate::commands::setup;
+use crate::commands::{drill, setup};
 use crate::ctx::{Ctx, Interrupted, Invocation};
 use crate::env::{Kind, random_hex};
 use crate::host::packages;
@@ -133,6 +133,7 @@ pub(crate) fn ci(ctx: &Ctx) -> Result<()> {
         checks.check("compose files", || compose_files(ctx))?;
         on_a_stack_of_their_own(ctx, &mut checks, false)?;
         production::check(ctx, &mut checks)?;
+        checks.check("drill", || drill::quick(ctx))?;
     }
     checks.verdict()
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::cli::{DrillArgs, Format};
+use crate::cli::{DrillArgs, Format, FormatArgs};
 use crate::commands::setup;
 use crate::ctx::{Ctx, Invocation};
 use crate::env::Kind;
@@ -42,6 +42,16 @@ pub(crate) fn drill(ctx: &Ctx, kind: Kind, args: &DrillArgs) -> Result<()> {
         print!("{text}");
     }
     Ok(())
+}
+
+/// The short version, for `ci`: on production's files, as that is where faults cost something.
+///
+/// # Errors
+/// As of [`drill`].
+pub(crate) fn quick(ctx: &Ctx) -> Result<()> {
+    let format = FormatArgs { format: Format::Text };
+    let (cases, all, list, seed) = (Vec::new(), false, false, None);
+    drill(ctx, Kind::Production, &DrillArgs { cases, all, quick: true, list, seed, format })
 }
 
 fn drill_on(ctx: &Ctx, trial: &Trial, args: &DrillArgs) -> Result<()> {

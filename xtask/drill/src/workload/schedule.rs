@@ -7,7 +7,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 /// How many accounts write. Enough that the limits for one account are not met.
 pub const PEOPLE: usize = 8;
 /// One sign-in in so many requests: well below what one address may do.
-const SIGN_IN_EVERY: u64 = 250;
+const SIGN_IN_EVERY: u64 = 400;
 
 /// One request, or a write with what belongs to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +127,7 @@ mod tests {
         assert_ne!(seed_of_case(7, "kill-redis"), seed_of_case(7, "kill-nginx"));
         let ops = first(3);
         let count = |wanted: fn(&Op) -> bool| ops.iter().filter(|(_, op)| wanted(op)).count();
-        assert_eq!(count(|op| matches!(op, Op::SignIn { .. })), 8);
+        assert_eq!(count(|op| matches!(op, Op::SignIn { .. })), 5);
         assert!(count(|op| *op == Op::SignUp) <= 1);
         let writes = count(|op| matches!(op, Op::Write { .. }));
         assert!((500..700).contains(&writes), "{writes} writes");

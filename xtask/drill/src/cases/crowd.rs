@@ -1,0 +1,80 @@
+//! Too many, too slow: clients that occupy nginx' connections without asking for anything.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{Running, Scene};
+
+/// A quarter of nginx' connections.
+const SLOW: usize = 600;
+/// nginx grants ten seconds for the head of a request (`client_header_timeout`).
+const PATIENCE: Duration = Duration::from_secs(14);
+/// More than nginx has: twice `worker_connections` for each of its two workers.
+const FLOOD: usize = 4096;
+const HOLD: Duration = Duration::from_secs(6);
+
+/// Where nginx takes plain HTTP, in production too.
+fn door(scene: &Scene) -> Result<SocketAddr> {
+    let port = scene.stack.value("HTTP_PORT");
+    Ok(SocketAddr::from(([127, 0, 0, 1], port.parse().context("read HTTP_PORT")?)))
+}
+
+/// Sends the head of a request drop by drop; true if the server ended it.
+async fn drip(address: SocketAddr) -> bool {
+    let Ok(mut stream) = TcpStream::connect(address).await else { return true };
+    let deadline = Instant::now() + PATIENCE;
+    let mut drops = b"GET / HTTP/1.1\r\nHost: drill\r\nX-Slow: ".iter().chain([b'a'; 99].iter());
+    let mut answer = [0; 64];
+    while Instant::now() < deadline {
+        let drop = [*drops.next().unwrap_or(&b'a')];
+        if stream.write_all(&drop).await.is_err() {
+            return true;
+        }
+        if let Ok(Ok(0) | Err(_)) = timeout(Duration::from_secs(1), stream.read(&mut answer)).await
+        {
+            return true;
+        }
+    }
+    false
+}
+
+pub(super) fn slow_loris(scene: &Scene) -> Running<'_> {
+    Box::pin(async move {
+        let address = door(scene)?;
+        let mut clients = JoinSet::new();
+        for _ in 0..SLOW {
+            clients.spawn(drip(address));
+        }
+        let ended = clients.join_all().await.into_iter().filter(|ended| *ended).count();
+        scene.healed();
+        if ended < SLOW {
+            let left = SLOW - ended;
+            scene.violation(format!("nginx let {left} of {SLOW} slow clients keep their place"));
+        }
+        Ok(())
+    })
+}
+
+pub(super) fn flood(scene: &Scene) -> Running<'_> {
+    Box::pin(async move {
+        let address = door(scene)?;
+        let mut clients = JoinSet::new();
+        for _ in 0..FLOOD {
+            clients.spawn(async move {
+                let stream = timeout(HOLD, TcpStream::connect(address)).await;
+                sleep(HOLD).await;
+                matches!(stream, Ok(Ok(_)))
+            });
+        }
+        let open = clients.join_all().await.into_iter().filter(|open| *open).count();
+        scene.healed();
+        ensure!(open > FLOOD / 2, "only {open} connections could be opened; see `ulimit -n`");
+        Ok(())
+    })
+}

@@ -1,0 +1,128 @@
+//! What operators do at a bad moment: migrate beside a long transaction, back up while things break,
+//! and run an engine that does not take the logs.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::{Running, Scene};
+use crate::stack::{Stopped, signal};
+
+/// How long somebody's report keeps the table.
+const REPORT: Duration = Duration::from_secs(8);
+/// How often a migration is tried, as the backend's engine does it.
+const ATTEMPTS: usize = 8;
+/// Enough for the pipe (64 KB) to be full, and to stay so for a while.
+const BLOCKED: Duration = Duration::from_secs(20);
+
+/// A change of a table waits for a long transaction, and everybody else waits behind the change: its
+/// time-out for locks must let them through.
+pub(super) fn migration(scene: &Scene) -> Running<'_> {
+    Box::pin(async move {
+        let report =
+            format!("SELECT count(*) FROM accounts; SELECT pg_sleep({})", REPORT.as_secs());
+        let report = scene.stack.sql(&report);
+        // As the role that migrates, with the time-outs that it has.
+        let change = async {
+            scene.hold(Duration::from_millis(500)).await;
+            let mut outcome = Ok(String::new());
+            for _ in 0..ATTEMPTS {
+                outcome = scene
+                    .stack
+                    .sql_as("owner", "ALTER TABLE accounts ADD COLUMN drill integer")
+                    .await;
+                if outcome.is_ok() {
+                    break;
+                }
+                scene.hold(Duration::from_millis(500)).await;
+            }
+            outcome
+        };
+        let (reported, changed) = tokio::join!(report, change);
+        scene.healed();
+        reported?;
+        changed.context("change a table beside a long transaction")?;
+        scene.stack.sql_as("owner", "ALTER TABLE accounts DROP COLUMN drill").await?;
+        Ok(())
+    })
+}
+
+/// The process that carries the backend's log to the engine stands still.
+pub(super) fn log_pipe(scene: &Scene) -> Running<'_> {
+    Box::pin(async move {
+        let carrier = parent(scene.stack.pid("backend").await?)?;
+        let name = fs::read_to_string(format!("/proc/{carrier}/comm")).unwrap_or_default();
+        ensure!(
+            name.starts_with("containerd-shim"),
+            "{carrier} is {name:?}, not what was expected"
+        );
+        let stopped = Stopped::new(vec![carrier])?;
+        scene.hold(BLOCKED).await;
+        drop(stopped);
+        scene.healed();
+        Ok(())
+    })
+}
+
+fn parent(pid: i32) -> Result<i32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    Ok(line.context("find the parent of the backend")?.trim().parse()?)
+}
+
+/// Backups, one after the other, while data services are killed. Each is whole or none at all, and
+/// the one that is taken afterwards restores.
+pub(super) fn backup(scene: &Scene) -> Running<'_> {
+    Box::pin(async move {
+        let backups = async {
+            let mut failed = 0;
+            for _ in 0..3 {
+                failed += usize::from(scene.xtask(&["backup"]).await.is_err());
+            }
+            failed
+        };
+        let kills = async {
+            for service in ["postgres", "redis", "postgres"] {
+                scene.hold(Duration::from_millis(900)).await;
+                scene.stack.wait_up(service, Duration::from_secs(20)).await?;
+                signal(scene.stack.pid(service).await?, Signal::KILL)?;
+            }
+            anyhow::Ok(())
+        };
+        let (_, killed) = tokio::join!(backups, kills);
+        scene.healed();
+        killed?;
+        scene.stack.wait_healthy(Duration::from_secs(30)).await?;
+        if let Err(error) = scene.xtask(&["backup", "--verify"]).await {
+            scene.violation(format!("no backup can be taken after the faults: {error:#}"));
+        }
+        for damaged in damaged(&scene.xtask(&["backup", "list", "--format", "json"]).await?)? {
+            scene.violation(format!("a backup that is not whole is kept: {damaged}"));
+        }
+        Ok(())
+    })
+}
+
+/// The backups of a list that cannot be restored.
+fn damaged(list: &str) -> Result<Vec<String>> {
+    let list: Value = serde_json::from_str(list).context("read the list of backups")?;
+    let lines = list.as_array().context("find the backups in their list")?;
+    let damaged = lines.iter().filter(|line| !line["damage"].is_null());
+    Ok(damaged.map(Value::to_string).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_with_damage_is_found_in_the_list() {
+        let list = r#"[{"id":"a","damage":null},{"id":"b","damage":"a file is missing"}]"#;
+        let found = damaged(list).unwrap();
+        assert_eq!(found.len(), 1);
+        assert!(found[0].contains("a file is missing"));
+    }
+}

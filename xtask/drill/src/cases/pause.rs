@@ -1,0 +1,36 @@
+//! SIGSTOP: the processes are there, their ports are open, and nobody answers. Harder than a crash,
+//! because nothing tells whoever waits that waiting is useless.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::{Running, Scene};
+use crate::stack::Stopped;
+
+/// Longer than every patience on the way, so that each is seen to end.
+const HOLD: Duration = Duration::from_secs(30);
+
+async fn pause(scene: &Scene, service: &str) -> Result<()> {
+    let stopped = Stopped::all_of(&scene.stack, service).await?;
+    scene.hold(HOLD).await;
+    drop(stopped);
+    scene.healed();
+    Ok(())
+}
+
+pub(super) fn nginx(scene: &Scene) -> Running<'_> {
+    Box::pin(pause(scene, "nginx"))
+}
+
+pub(super) fn backend(scene: &Scene) -> Running<'_> {
+    Box::pin(pause(scene, "backend"))
+}
+
+pub(super) fn postgres(scene: &Scene) -> Running<'_> {
+    Box::pin(pause(scene, "postgres"))
+}
+
+pub(super) fn redis(scene: &Scene) -> Running<'_> {
+    Box::pin(pause(scene, "redis"))
+}

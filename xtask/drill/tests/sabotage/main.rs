@@ -1,0 +1,102 @@
+//! The checker can fail. A backend that drops, duplicates, delays or misplaces what it acknowledged
+//! is caught, each time and whatever the seed; one that keeps its word is not.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+mod model;
+
+use std::time::Duration;
+
+use drill::checker::{self, Count};
+use drill::load::{Client, Pace};
+use drill::workload::{Schedule, Workload};
+use model::{Model, Sabotage};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+const SEEDS: [u64; 5] = [1, 7, 42, 1_802_248_315, u64::MAX];
+/// Faster than on a real stack, and so over sooner.
+const PACE: Pace = Pace { rate: 200 };
+const LOAD: Duration = Duration::from_millis(2500);
+
+struct Found {
+    count: Count,
+    stale: usize,
+    ended: usize,
+    writes: usize,
+}
+
+/// The same workload and the same checker as on a real stack.
+async fn run(sabotage: Sabotage, seed: u64) -> Found {
+    let address = Model::start(sabotage).await;
+    let client = Client::new(&format!("http://{address}"), None, Duration::from_secs(5)).unwrap();
+    let workload = Workload::new(client);
+    workload.populate(seed).await.unwrap();
+    let workload = workload.for_case("sabotage".to_owned());
+    let (stop, stopped) = watch::channel(false);
+    let (ran, ()) = tokio::join!(workload.run(PACE, Schedule::new(seed), stopped), async {
+        sleep(LOAD).await;
+        stop.send_replace(true);
+    });
+    ran.unwrap();
+    // What was delayed is there by now: only whoever asked at once can tell.
+    sleep(Duration::from_millis(1200)).await;
+    let (stale, state) = {
+        let stale = workload.journal.state().stale.len();
+        (stale, workload.journal.snapshot())
+    };
+    let ended = checker::check_sessions(workload.client(), &state).await.unwrap().len();
+    let count = match sabotage {
+        // Nobody can read a list without a session.
+        Sabotage::ForgetSessions => Count::default(),
+        _ => checker::check_writes(workload.client(), &state).await.unwrap(),
+    };
+    Found { count, stale, ended, writes: state.writes.len() }
+}
+
+async fn each_time(sabotage: Sabotage, is_caught: impl Fn(&Found) -> bool) {
+    let runs = SEEDS.map(|seed| (seed, tokio::spawn(run(sabotage, seed))));
+    for (seed, run) in runs {
+        let found = run.await.unwrap();
+        assert!(found.writes > 100, "seed {seed}: only {} writes", found.writes);
+        assert!(is_caught(&found), "seed {seed}: {sabotage:?} was not caught: {:?}", found.count);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_keeps_the_contract_is_not_accused() {
+    each_time(Sabotage::None, |found| {
+        found.count == Count::default() && found.stale == 0 && found.ended == 0
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropped_writes_are_lost() {
+    each_time(Sabotage::Drop(100), |found| !found.count.lost.is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_that_are_kept_twice_are_duplicates() {
+    each_time(Sabotage::Duplicate(100), |found| !found.count.duplicated.is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_that_is_kept_once_more_is_a_duplicate() {
+    each_time(Sabotage::ForgetKey(20), |found| !found.count.duplicated.is_empty()).await;
+}
+
+/// Nothing is missing in the end: it was missing when it had been promised.
+#[tokio::test(flavor = "multi_thread")]
+async fn delayed_writes_are_stale() {
+    each_time(Sabotage::Delay(8), |found| found.stale > 0 && found.count.lost.is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_in_another_list_is_lost() {
+    each_time(Sabotage::Misplace(100), |found| !found.count.lost.is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forgotten_sessions_have_ended() {
+    each_time(Sabotage::ForgetSessions, |found| found.ended > 0).await;
+}
