@@ -11,5 +11,7 @@ pub(crate) mod load;
 pub(crate) mod manifest;
 pub(crate) mod postgres;
 pub(crate) mod redis;
+pub(crate) mod restore;
+pub(crate) mod retention;
 pub(crate) mod sink;
 pub(crate) mod take;

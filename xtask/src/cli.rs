@@ -155,7 +155,7 @@ pub(crate) enum Verb {
     ///
     /// May be repeated: rows that are there are left alone. Refused in production.
     Seed,
-    /// Take a backup of tables, roles and sessions; list and show backups
+    /// Take, prove, list and prune backups of tables, roles and sessions
     ///
     /// PostgreSQL's databases, each as it is in one snapshot, and Redis' keys go to
     /// backups/PROJECT/TIME, compressed and with a manifest of what is in them, while both are in
@@ -163,10 +163,25 @@ pub(crate) enum Verb {
     /// not in it. See docs/backups.md.
     ///
     /// Examples:
-    ///   cargo xtask backup            take one
-    ///   cargo xtask backup list       every backup, and whether it is whole
+    ///   cargo xtask backup --verify       take one, and prove that it can be restored
+    ///   cargo xtask backup list           every backup, and whether it is whole and proven
+    ///   cargo xtask backup prune          delete old ones, keep the last of each day, week, month
+    ///   cargo xtask backup --schedule     a timer that takes one every night
     #[command(verbatim_doc_comment)]
     Backup(BackupArgs),
+    /// Put a backup in the place of the present data
+    ///
+    /// Refuses a backup that is damaged. Saves the present data first, loads the backup beside them,
+    /// compares every row and key with the manifest, and only then swaps the two; interrupted before
+    /// that, nothing has changed. The stack stays up. It says what will be lost, and asks.
+    ///
+    /// Examples:
+    ///   cargo xtask restore latest                          the newest whole backup
+    ///   cargo xtask restore 20261124T131502Z --only redis   sessions alone
+    ///   cargo xtask restore latest --into yesterday         a copy beside the live data
+    ///   cargo xtask restore latest --from /mnt/backups/shop on a new server
+    #[command(verbatim_doc_comment)]
+    Restore(RestoreArgs),
     /// Open psql on the stack's database
     ///
     /// Arguments after `--` go to psql. Its exit code is passed on.

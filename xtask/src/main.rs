@@ -54,6 +54,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Migrate(args) => return commands::db::migrate(&ctx, &env_file, &args),
         Verb::Seed => commands::db::seed(&ctx, &env_file)?,
         Verb::Backup(args) => commands::backup::backup(&ctx, &env_file, &args)?,
+        Verb::Restore(args) => commands::restore::restore(&ctx, &env_file, &args)?,
         Verb::Psql(args) => return commands::shell::psql(&ctx, &env_file, &args),
         Verb::RedisCli(args) => return commands::shell::redis_cli(&ctx, &env_file, &args),
         Verb::Exec(args) => return commands::shell::exec(&ctx, &env_file, &args),

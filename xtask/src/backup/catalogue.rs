@@ -16,6 +16,8 @@ use crate::stack::project::{Project, shown};
 
 /// Stands before the name of a folder that is being written.
 const PARTIAL: &str = ".partial-";
+/// Names the backup whose restore is between its two moments.
+const SWAP_NOTE: &str = ".restoring";
 
 /// The backups of one project.
 #[derive(Clone, Debug)]
@@ -57,6 +59,11 @@ impl Catalogue {
     /// The folder of a project in a place where backups of several lie.
     pub(crate) fn at(place: &Path, project: &str) -> Catalogue {
         Catalogue { folder: place.join(project), project: project.to_owned() }
+    }
+
+    /// A folder with backups of whatever project.
+    pub(crate) fn in_folder(folder: &Path) -> Catalogue {
+        Catalogue { folder: folder.to_owned(), project: String::new() }
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -164,6 +171,43 @@ impl Catalogue {
             .create(&folder)
             .with_context(|| format!("make {}", folder.display()))?;
         Ok(Partial { folder, target, is_kept: false })
+    }
+
+    /// Notes that a restore of this backup has begun to replace data.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub(crate) fn note_swap(&self, id: &str) -> Result<()> {
+        fs::create_dir_all(&self.folder)
+            .with_context(|| format!("make {}", self.folder.display()))?;
+        write_durably(&self.folder.join(SWAP_NOTE), format!("{id}\n").as_bytes())
+    }
+
+    /// Notes that the restore has replaced everything, or nothing.
+    ///
+    /// # Errors
+    /// The note does not go away.
+    pub(crate) fn forget_swap(&self) -> Result<()> {
+        let path = self.folder.join(SWAP_NOTE);
+        fs::remove_file(&path).with_context(|| format!("delete {}", path.display()))
+    }
+
+    /// The backup whose restore was interrupted between PostgreSQL and Redis, if there is one.
+    pub(crate) fn unfinished_swap(&self) -> Option<String> {
+        let text = fs::read_to_string(self.folder.join(SWAP_NOTE)).ok()?;
+        Some(text.trim().to_owned())
+    }
+
+    /// Deletes a backup: it loses its name first, so that none is ever listed half deleted.
+    ///
+    /// # Errors
+    /// It does not go away.
+    pub(crate) fn delete(&self, id: &str) -> Result<()> {
+        let (from, to) = (self.folder.join(id), self.folder.join(format!("{PARTIAL}{id}")));
+        fs::rename(&from, &to)
+            .and_then(|()| sync_folder(&self.folder))
+            .and_then(|()| fs::remove_dir_all(&to))
+            .with_context(|| format!("delete {}", from.display()))
     }
 
     /// Removes what an interrupted command left. Call it under the project's lock only.

@@ -132,8 +132,10 @@ fn restore_beside(
     let redis = Redis { ctx, container: &keys, client: "redis-cli" };
     let step = ctx.ui.step("restore redis");
     let digest = as_loaded_by_redis(&redis, backup)?;
+    redis.prepare()?;
     let loaded = redis.load(backup, &step)?;
     redis.swap()?;
+    redis.discard()?;
     step.done("");
     verification.restore_ms = millis(started);
     let started = Instant::now();

@@ -341,9 +341,9 @@ impl copy::Sink for Dealer {
     }
 }
 
-/// Makes the roles of a backup that the server does not have, and (unless only those are wanted)
-/// gives every role the attributes, settings and memberships that were saved. Passwords stay as they
-/// are; a new role has none.
+/// Makes the roles of a backup that the server does not have, with the attributes, settings and
+/// memberships that were saved; unless only those are wanted, every other role gets its own, too.
+/// Passwords stay as they are; a new role has none.
 ///
 /// # Errors
 /// The server refuses a statement.
@@ -359,16 +359,38 @@ pub(crate) fn load_roles(server: &Postgres, backup: &Backup, only_missing: bool)
 
 /// The statements of `pg_dumpall --roles-only` that a server with these roles can run.
 fn roles_script(dump: &str, existing: &[String], only_missing: bool) -> String {
-    let created = |line: &str| {
-        let name = line.strip_prefix("CREATE ROLE ")?.strip_suffix(';')?;
-        Some(!existing.iter().any(|known| known == name))
-    };
-    let is_kept = |line: &&str| match created(line) {
-        Some(is_new) => is_new,
-        None => !only_missing && !line.starts_with('\\'),
+    let is_new = |name: &str| !existing.iter().any(|known| known == name);
+    let is_kept = |line: &&str| match line.strip_prefix("CREATE ROLE ") {
+        Some(name) => is_new(name.trim_end_matches(';')),
+        None if line.starts_with('\\') => false,
+        None => !only_missing || roles_of(line).into_iter().any(is_new),
     };
     let kept: Vec<&str> = dump.lines().filter(is_kept).collect();
     kept.join("\n") + "\n"
+}
+
+/// The roles that a statement is about: `ALTER ROLE name …`, `GRANT group TO member …`.
+fn roles_of(line: &str) -> Vec<&str> {
+    let word = |text: &'static str| {
+        let rest = line.strip_prefix(text)?;
+        identifier(rest)
+    };
+    let member = line.split_once(" TO ").and_then(|(_, rest)| identifier(rest));
+    match (word("ALTER ROLE "), word("GRANT ")) {
+        (Some(role), _) => vec![role],
+        (_, Some(group)) => [Some(group), member].into_iter().flatten().collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The identifier at the beginning of a text, with its quotes where it has some.
+fn identifier(text: &str) -> Option<&str> {
+    let mut is_quoted = false;
+    let end = text.find(|c: char| {
+        is_quoted ^= c == '"';
+        !is_quoted && (c == ' ' || c == ';')
+    });
+    text.get(..end?)
 }
 
 #[cfg(test)]
@@ -377,10 +399,16 @@ mod tests {
 
     #[test]
     fn roles_that_are_there_are_not_made_again() {
-        let dump = "\\restrict x\nCREATE ROLE app;\nALTER ROLE app WITH LOGIN;\nCREATE ROLE \"odd name\";\n";
-        let existing = ["app".to_owned()];
+        let dump = "\\restrict x\nCREATE ROLE app;\nALTER ROLE app WITH LOGIN;\n\
+            CREATE ROLE \"odd name\";\nALTER ROLE \"odd name\" WITH LOGIN;\n\
+            GRANT pg_read_all_data TO app GRANTED BY postgres;\n\
+            GRANT app TO \"odd name\" GRANTED BY postgres;\n";
+        let existing = ["app".to_owned(), "pg_read_all_data".to_owned()];
         let all = roles_script(dump, &existing, false);
-        assert_eq!(all, "ALTER ROLE app WITH LOGIN;\nCREATE ROLE \"odd name\";\n");
-        assert_eq!(roles_script(dump, &existing, true), "CREATE ROLE \"odd name\";\n");
+        let kept: Vec<&str> = dump.lines().skip(2).collect();
+        assert_eq!(all.lines().collect::<Vec<_>>(), kept);
+        let missing = "CREATE ROLE \"odd name\";\nALTER ROLE \"odd name\" WITH LOGIN;\n\
+            GRANT app TO \"odd name\" GRANTED BY postgres;\n";
+        assert_eq!(roles_script(dump, &existing, true), missing);
     }
 }

@@ -28,9 +28,6 @@ pub(crate) struct Manifest {
     pub(crate) duration_ms: u64,
     /// The version of xtask.
     pub(crate) tool: String,
-    /// Who can read the data, as age public keys; empty where it is not encrypted.
-    #[serde(default)]
-    pub(crate) recipients: Vec<String>,
     pub(crate) postgres: Postgres,
     pub(crate) redis: Redis,
     /// The data, by file name.
@@ -90,6 +87,14 @@ pub(crate) struct Database {
     pub(crate) tables: BTreeMap<String, Table>,
 }
 
+impl Database {
+    /// Rows of all its tables.
+    pub(crate) fn rows(&self) -> u64 {
+        let is_table = |(name, _): &(&String, &Table)| *name != archive::copy::STATEMENTS;
+        self.tables.iter().filter(is_table).map(|(_, table)| table.rows).sum()
+    }
+}
+
 /// What a table holds; `archive::copy` says how the digest is made.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub(crate) struct Table {
@@ -118,8 +123,7 @@ impl Manifest {
 
     /// Rows of all tables.
     pub(crate) fn rows(&self) -> u64 {
-        let tables = self.postgres.databases.iter().flat_map(|database| &database.tables);
-        tables.filter(|(name, _)| *name != archive::copy::STATEMENTS).map(|(_, t)| t.rows).sum()
+        self.postgres.databases.iter().map(Database::rows).sum()
     }
 
     /// Reads it.

@@ -24,8 +24,10 @@ const DUMP_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
 const LIMIT: Duration = Duration::from_secs(5 * 60);
 /// Reads everything and writes nothing; over the socket in the container only.
 const READER: &str = "backup";
-/// Databases that a restore made or put aside have one of these in their names.
-const OUR_MARKS: [&str; 2] = ["_restore_", "_before_"];
+/// Stands in the name of a database that is being restored, between its own and the backup's.
+pub(crate) const RESTORED: &str = "_restore_";
+/// Stands in the name of a database that a restore has put aside.
+pub(crate) const BEFORE: &str = "_before_";
 
 /// A server in a container.
 #[derive(Clone, Copy)]
@@ -301,7 +303,7 @@ impl<'a> Postgres<'a> {
 
 /// Whether a database is one that a restore has made or put aside.
 pub(crate) fn is_ours(name: &str) -> bool {
-    OUR_MARKS.iter().any(|mark| {
+    [RESTORED, BEFORE].iter().any(|mark| {
         name.rsplit_once(mark).is_some_and(|(_, id)| super::catalogue::is_id(&id.to_uppercase()))
     })
 }

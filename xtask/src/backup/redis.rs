@@ -11,7 +11,7 @@ use archive::rdb::{self, Summary};
 use super::catalogue::Backup;
 use super::sink::{Meter, Sink};
 use crate::ctx::{Ctx, Invocation};
-use crate::ui::Step;
+use crate::ui::{self, Step};
 
 /// How long the server may take to begin: it writes the snapshot as it sends it.
 const PATIENCE: Duration = Duration::from_secs(5 * 60);
@@ -19,6 +19,14 @@ const LIMIT: Duration = Duration::from_secs(60 * 60);
 
 /// The database that keys are put into before they become those of database 0: the last one.
 pub(crate) const SCRATCH: u64 = 15;
+/// Says that the scratch database is a restore's, and not somebody's data.
+const MARK: &str = "xtask:restore";
+/// In one moment, for clients and for Redis' own log alike: the keys of the scratch database become
+/// those of database 0, and the former ones wait in the scratch database, with the mark.
+const SWAP: &str = "\
+    redis.call('SELECT', ARGV[1]) redis.call('DEL', KEYS[1]) \
+    redis.call('SWAPDB', 0, ARGV[1]) \
+    redis.call('SELECT', ARGV[1]) redis.call('SET', KEYS[1], 'swapped') return 'OK'";
 
 /// Keys that went into a server.
 #[derive(Clone, Copy, Debug, Default)]
@@ -106,7 +114,41 @@ impl<'a> Redis<'a> {
         self.ctx.run(self.client().arg("-e").args(words.iter().copied()))
     }
 
-    /// Puts the keys of a backup into the scratch database, which must be empty, and counts them
+    /// Makes the scratch database ready: empty, but for the mark that tells it from data.
+    ///
+    /// # Errors
+    /// There are keys in it which no restore has put there; they are left alone.
+    pub(crate) fn prepare(&self) -> Result<()> {
+        let keys = self.count(SCRATCH)?;
+        ensure!(
+            keys == 0 || self.is_marked()?,
+            "Redis' database {SCRATCH} holds {keys} keys, and a restore needs it empty: the keys \
+             of a backup wait there until they are complete. Nothing was changed; move or delete \
+             those keys: `cargo xtask redis-cli -- -n {SCRATCH} --scan` shows them"
+        );
+        self.empty_scratch()?;
+        self.command(&["-n", &SCRATCH.to_string(), "SET", MARK, "loading"])
+    }
+
+    /// Deletes what is in the scratch database, where it is a restore's.
+    ///
+    /// # Errors
+    /// The server does not do it.
+    pub(crate) fn discard(&self) -> Result<()> {
+        if self.is_marked()? { self.empty_scratch() } else { Ok(()) }
+    }
+
+    fn is_marked(&self) -> Result<bool> {
+        let scratch = SCRATCH.to_string();
+        let said = self.ctx.read(self.client().args(["-e", "-n", &scratch, "EXISTS", MARK]))?;
+        Ok(said.trim() == "1")
+    }
+
+    fn empty_scratch(&self) -> Result<()> {
+        self.command(&["-n", &SCRATCH.to_string(), "FLUSHDB"])
+    }
+
+    /// Puts the keys of a backup into the scratch database, which must be prepared, and counts them
     /// there. Nobody sees them until [`Redis::swap`].
     ///
     /// # Errors
@@ -138,7 +180,7 @@ impl<'a> Redis<'a> {
                 return Err(pipe.explain(Error::from(error))).context("load the keys");
             }
         }
-        let found = self.count(SCRATCH)?;
+        let found = self.count(SCRATCH)?.saturating_sub(1);
         let after = now_ms();
         let expired_by = |time| expiries.iter().filter(|expires| **expires <= time).count() as u64;
         loaded.expired_before = expired_by(before);
@@ -161,13 +203,37 @@ impl<'a> Redis<'a> {
         Ok(loaded)
     }
 
-    /// Makes the keys of the scratch database those of database 0, and the other way round, in one
-    /// moment: one command, which Redis also writes to its log as one.
+    /// Makes the keys of the scratch database those of database 0, in one moment. The former keys
+    /// are in the scratch database until [`Redis::discard`].
     ///
     /// # Errors
     /// The server does not do it.
     pub(crate) fn swap(&self) -> Result<()> {
-        self.command(&["SWAPDB", "0", &SCRATCH.to_string()])
+        self.command(&["EVAL", SWAP, "1", MARK, &SCRATCH.to_string()])
+    }
+
+    /// Whether the keys of a backup fit in beside those that are there.
+    ///
+    /// # Errors
+    /// They do not, or the server does not answer.
+    pub(crate) fn check_room(&self, backup: &Backup) -> Result<()> {
+        let number = |field| -> Result<u64> {
+            let said = self.info("memory", field)?;
+            said.parse().with_context(|| format!("read {field}: {said:?}"))
+        };
+        let (used, most) = (number("used_memory")?, number("maxmemory")?);
+        let needed = backup.manifest.redis.memory_bytes.unwrap_or(0);
+        ensure!(
+            most == 0 || used + needed < most,
+            "Redis uses {} of its {}, and the backup's keys need up to {} beside them. Nothing was \
+             changed; give it more for the time of the restore (`cargo xtask redis-cli -- config \
+             set maxmemory {}mb`; mind the container's own limit), or take `--only postgres`",
+            ui::bytes(used),
+            ui::bytes(most),
+            ui::bytes(needed),
+            (used + needed) / 900_000 + 64
+        );
+        Ok(())
     }
 }
 

@@ -53,9 +53,9 @@ pub(crate) fn take(
     ctx: &Ctx,
     project: &Project,
     catalogue: &Catalogue,
+    servers: &Servers,
     reason: &str,
 ) -> Result<Backup> {
-    let servers = servers(ctx, project)?;
     catalogue.sweep(ctx)?;
     let mut began = SystemTime::now();
     while catalogue.folder().join(catalogue::id_of(began)).exists() {
@@ -77,7 +77,6 @@ pub(crate) fn take(
         started_at: humantime::format_rfc3339_seconds(began).to_string(),
         duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         tool: env!("CARGO_PKG_VERSION").to_owned(),
-        recipients: Vec::new(),
         postgres,
         redis,
         files,
@@ -94,7 +93,8 @@ fn save_postgres(
     create: &impl Fn(&str) -> Result<Sink>,
 ) -> Result<SavedPostgres> {
     let server = Postgres::live(ctx, &container.id);
-    let version = server.version().context("ask PostgreSQL before the backup")?;
+    let described =
+        describe_postgres(ctx, container).context("ask PostgreSQL before the backup")?;
     let mut sink = create(ROLES)?;
     server.dump_roles(&mut sink).context("save the roles")?;
     files.insert(ROLES.to_owned(), sink.finish()?);
@@ -103,14 +103,14 @@ fn save_postgres(
     for name in server.databases()? {
         let step = ctx.ui.step(format!("database {name}"));
         let dumped = server.dump(&name, &step, create)?;
-        let rows: u64 = dumped.database.tables.values().map(|table| table.rows).sum();
+        let rows = dumped.database.rows();
         let stored: u64 = dumped.files.iter().map(|(_, file)| file.bytes).sum();
         step.done(format!("{rows} rows, {} stored", ui::bytes(stored)));
         files.extend(dumped.files);
         databases.push(dumped.database);
     }
-    let server = describe(ctx, container, version, "/var/lib/postgresql/data")?;
-    Ok(SavedPostgres { server, roles, roles_file: ROLES.to_owned(), databases })
+    let (server, roles_file) = (described, ROLES.to_owned());
+    Ok(SavedPostgres { server, roles, roles_file, databases })
 }
 
 fn save_redis(
@@ -120,7 +120,6 @@ fn save_redis(
     create: &impl Fn(&str) -> Result<Sink>,
 ) -> Result<SavedRedis> {
     let server = Redis::live(ctx, &container.id);
-    let version = server.info("server", "redis_version")?;
     let step = ctx.ui.step("redis");
     let mut sink = create(SNAPSHOT)?;
     let summary = server.dump(&step, &mut sink)?;
@@ -136,12 +135,30 @@ fn save_redis(
     }
     files.insert(SNAPSHOT.to_owned(), file);
     Ok(SavedRedis {
-        server: describe(ctx, container, version, "/data")?,
+        server: describe_redis(ctx, container)?,
         keys,
         other_keys: all - keys,
         memory_bytes: summary.used_memory,
         file: SNAPSHOT.to_owned(),
     })
+}
+
+/// What the manifest says of a PostgreSQL.
+///
+/// # Errors
+/// It does not answer.
+pub(crate) fn describe_postgres(ctx: &Ctx, container: &Container) -> Result<Server> {
+    let version = Postgres::live(ctx, &container.id).version()?;
+    describe(ctx, container, version, "/var/lib/postgresql/data")
+}
+
+/// What the manifest says of a Redis.
+///
+/// # Errors
+/// It does not answer.
+pub(crate) fn describe_redis(ctx: &Ctx, container: &Container) -> Result<Server> {
+    let version = Redis::live(ctx, &container.id).info("server", "redis_version")?;
+    describe(ctx, container, version, "/data")
 }
 
 fn describe(ctx: &Ctx, container: &Container, version: String, data: &str) -> Result<Server> {

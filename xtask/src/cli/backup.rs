@@ -1,6 +1,8 @@
 //! What `backup` takes.
 
-use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::FormatArgs;
 
@@ -12,6 +14,9 @@ pub(crate) struct BackupArgs {
     /// Prove it by a restore at once, as `backup verify` does
     #[arg(long)]
     pub(crate) verify: bool,
+    /// Take none; print what takes one every night: a timer of systemd, or a line for cron
+    #[arg(long, value_name = "FOR", value_enum, num_args = 0..=1, default_missing_value = "systemd", conflicts_with = "verify")]
+    pub(crate) schedule: Option<Scheduler>,
     #[command(flatten)]
     pub(crate) format: FormatArgs,
 }
@@ -36,4 +41,60 @@ pub(crate) enum BackupVerb {
         #[command(flatten)]
         format: FormatArgs,
     },
+    /// Delete old backups, and keep the last of each day, week and month
+    ///
+    /// It says which and asks. The newest one is kept in any case, and so is the newest whose
+    /// restore was proven. Damaged ones are left for you to look at.
+    Prune(PruneArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct PruneArgs {
+    /// Keep the newest so many
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) keep_last: usize,
+    /// Keep the last one of each of so many days
+    #[arg(long, value_name = "N", default_value_t = 7)]
+    pub(crate) keep_daily: usize,
+    /// Keep the last one of each of so many weeks
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) keep_weekly: usize,
+    /// Keep the last one of each of so many months
+    #[arg(long, value_name = "N", default_value_t = 12)]
+    pub(crate) keep_monthly: usize,
+    #[command(flatten)]
+    pub(crate) format: FormatArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scheduler {
+    Systemd,
+    Cron,
+}
+
+#[derive(Args)]
+pub(crate) struct RestoreArgs {
+    /// The backup's name, or `latest`
+    pub(crate) id: String,
+    /// Where it is, if not among this project's backups: a folder with backups, or one of them
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) from: Option<PathBuf>,
+    /// Restore one of the two, and leave the other's data alone
+    #[arg(long, value_enum)]
+    pub(crate) only: Option<Part>,
+    /// Make a copy of the database under this name to look at, and replace nothing
+    #[arg(long, value_name = "NAME", conflicts_with = "only")]
+    pub(crate) into: Option<String>,
+    /// Also from another major version, or from a server that sorts text differently
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Do not save the present data before they are replaced
+    #[arg(long)]
+    pub(crate) skip_safety_backup: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    Postgres,
+    Redis,
 }

@@ -1,5 +1,8 @@
 //! `backup`: takes backups, and shows those that there are.
 
+mod prune;
+mod schedule;
+
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,6 +24,10 @@ use crate::ui;
 pub(crate) fn backup(ctx: &Ctx, env_file: &Path, args: &BackupArgs) -> Result<()> {
     let project = Project::load(ctx, env_file)?;
     let catalogue = Catalogue::of(ctx, &project);
+    if let Some(scheduler) = args.schedule {
+        print!("{}", schedule::text(ctx, &project, scheduler));
+        return Ok(());
+    }
     match &args.verb {
         None => take(ctx, &project, &catalogue, args),
         Some(BackupVerb::List(format)) => list(&catalogue, format),
@@ -33,6 +40,7 @@ pub(crate) fn backup(ctx: &Ctx, env_file: &Path, args: &BackupArgs) -> Result<()
             verify(ctx, &backup, format)
         }
         Some(BackupVerb::Show { id, format }) => show(&catalogue, id, format),
+        Some(BackupVerb::Prune(args)) => prune::prune(ctx, &project, &catalogue, args),
     }
 }
 
@@ -49,7 +57,7 @@ fn take(ctx: &Ctx, project: &Project, catalogue: &Catalogue, args: &BackupArgs) 
     }
     let started = Instant::now();
     let lock = lock::acquire(ctx, project, "backup")?;
-    let backup = take::take(ctx, project, catalogue, "asked for")?;
+    let backup = take::take(ctx, project, catalogue, &servers, "asked for")?;
     let took = ui::seconds(started.elapsed());
     drop(lock);
     if args.format.format == Format::Json {

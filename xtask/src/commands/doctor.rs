@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Result;
 use serde::Serialize;
 
+use crate::backup::catalogue::Catalogue;
 use crate::cli::{Format, FormatArgs};
 use crate::commands::status::{self, Migrations};
 use crate::ctx::{Ctx, Invocation};
@@ -215,6 +216,7 @@ fn stack(ctx: &Ctx, project: &Project) -> Vec<Finding> {
     findings.extend(stray_volumes(ctx, project, &wanted.volumes));
     findings.extend(migrations(ctx, &containers));
     findings.extend(certificate(ctx, project));
+    findings.extend(unfinished_restore(ctx, project));
     findings.push(backup(ctx, project));
     findings.extend(strays.into_iter().map(|stray| {
         let next = format!("docker rm --force {}", stray.name);
@@ -267,6 +269,12 @@ fn certificate(ctx: &Ctx, project: &Project) -> Option<Finding> {
         }
         Ok(found) => pass("certificate", format!("valid for {} days", found.days_left())),
     })
+}
+
+fn unfinished_restore(ctx: &Ctx, project: &Project) -> Option<Finding> {
+    let id = Catalogue::of(ctx, project).unfinished_swap()?;
+    let detail = format!("that of {id} was interrupted between PostgreSQL and Redis");
+    Some(not_well(Level::Fail, "restore", detail, &format!("cargo xtask restore {id}")))
 }
 
 fn backup(ctx: &Ctx, project: &Project) -> Finding {

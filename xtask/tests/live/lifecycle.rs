@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::stand::{Run, Stand, Visitor, docker, root, run};
+use crate::stand::{Moments, Run, Stand, Visitor, docker, root, run};
 
 #[test]
 fn a_session_and_a_note_survive_down_and_up() {
@@ -197,30 +197,22 @@ fn an_interrupted_up_says_so_and_the_next_one_goes_on() {
 
 #[test]
 fn killed_at_random_moments_it_leaves_nothing_that_the_next_up_does_not_mend() {
-    // A small generator of our own: the seed is printed, and the same seed gives the same moments.
-    let seed: u64 = std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(20_260_101);
-    println!("SEED={seed}");
-    let mut state = seed;
-    let mut next = move || {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) % 2000
-    };
+    let mut moments = Moments::new();
     let stand = Stand::new();
     stand.xtask(&["build", "--yes"]).ok();
     for round in 0..20 {
         if round % 3 == 0 {
             stand.xtask(&["down"]).ok();
         }
-        let delay = next();
+        let delay = moments.below(Duration::from_secs(2));
         let mut child = stand.spawn(&["up", "--yes"]);
-        std::thread::sleep(Duration::from_millis(delay));
+        std::thread::sleep(delay);
         child.kill().unwrap();
         child.wait().unwrap();
         // Sometimes the next one is killed as well, before anything is mended.
         if round % 2 == 0 {
             stand.up().ok();
-            assert_eq!(stand.status()["ready"], true, "round {round}, killed after {delay} ms");
+            assert_eq!(stand.status()["ready"], true, "round {round}, killed after {delay:?}");
         }
     }
     let mut visitor = Visitor::new(&stand);

@@ -4,9 +4,11 @@
 // A test that panics has failed, which is what it is for; here that goes for its helpers too.
 #![allow(clippy::unwrap_used)]
 
+mod backup;
 mod faults;
 mod hardening;
 mod images;
+mod interruptions;
 mod lifecycle;
 mod mutations;
 mod scripts;

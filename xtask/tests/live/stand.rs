@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -84,6 +85,7 @@ impl Stand {
         let stand = Stand { name: name.clone(), folder };
         stand.xtask(init).ok();
         stand.set("COMPOSE_PROJECT_NAME", &name);
+        stand.set("BACKUP_DIR", &stand.folder.join("backups").display().to_string());
         for port in ["HTTP_PORT", "HTTPS_PORT", "PG_PORT", "REDIS_PORT"] {
             stand.set(port, &free_port().to_string());
         }
@@ -95,6 +97,17 @@ impl Stand {
 
     pub(crate) fn env_file(&self) -> PathBuf {
         self.folder.join("env")
+    }
+
+    /// Where this stack's backups are.
+    pub(crate) fn backups(&self) -> PathBuf {
+        self.folder.join("backups").join(&self.name)
+    }
+
+    /// What one query says, asked as the superuser.
+    pub(crate) fn sql(&self, sql: &str) -> String {
+        let words = ["psql", "--", "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-XAtqc", sql];
+        self.xtask(&words).ok().stdout.trim().to_owned()
     }
 
     /// A file of this stack's own, such as an overlay.
@@ -233,6 +246,27 @@ pub(crate) fn run(command: &mut Command) -> Run {
     Run::of(command.stdin(Stdio::null()).output().unwrap())
 }
 
+/// Moments that the seed decides: it is printed, and `SEED` sets it.
+pub(crate) struct Moments {
+    state: u64,
+}
+
+impl Moments {
+    pub(crate) fn new() -> Moments {
+        let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
+        let state = seed.unwrap_or(20_260_101);
+        println!("SEED={state}");
+        Moments { state }
+    }
+
+    /// A time below `end`, in whole milliseconds.
+    pub(crate) fn below(&mut self, end: Duration) -> Duration {
+        let (factor, term) = (6_364_136_223_846_793_005, 1_442_695_040_888_963_407);
+        self.state = self.state.wrapping_mul(factor).wrapping_add(term);
+        Duration::from_millis((self.state >> 33) % end.as_millis().max(1) as u64)
+    }
+}
+
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
@@ -248,6 +282,12 @@ impl Visitor {
     pub(crate) fn new(stand: &Stand) -> Visitor {
         let config = ureq::Agent::config_builder().http_status_as_error(false).build();
         Visitor { agent: config.into(), address: stand.address(), token: String::new() }
+    }
+
+    /// Another browser at the same address.
+    pub(crate) fn somebody_else(&self) -> Visitor {
+        let config = ureq::Agent::config_builder().http_status_as_error(false).build();
+        Visitor { agent: config.into(), address: self.address.clone(), token: String::new() }
     }
 
     pub(crate) fn post(&mut self, path: &str, body: Value) -> (u16, Value) {

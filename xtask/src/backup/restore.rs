@@ -1,0 +1,415 @@
+//! Puts a backup in the place of a stack's data, while the stack runs.
+//!
+//! Everything is loaded beside the live data and compared with the manifest: databases under another
+//! name, keys in another database of Redis. Then come two moments: PostgreSQL changes all names in
+//! one transaction, Redis changes two databases in one command. Until then the old data serves,
+//! whatever happens to this program; what it leaves behind has names that the next restore knows.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::catalogue::{Backup, Catalogue};
+use super::load::{self, Load, psql};
+use super::manifest::{Database, Server};
+use super::postgres::{self, Postgres};
+use super::redis::Redis;
+use super::take::{self, Servers};
+use crate::ctx::{Ctx, Invocation};
+use crate::stack::project::Project;
+
+/// Makes databases and gives them their names; over the socket in the container only.
+const SUPERUSER: &str = "postgres";
+/// Through which names are changed: nobody can be connected to a database that changes its own.
+const BYSTANDER: &str = "template1";
+/// PostgreSQL's own database for maintenance: restored where somebody keeps tables in it.
+const MAINTENANCE: &str = "postgres";
+/// PostgreSQL's limit for a name, in bytes; a longer one would be cut without a word.
+const LONGEST_NAME: usize = 63;
+/// How long to look for a moment in which nobody is connected; each try waits five seconds.
+const SWAP_LIMIT: Duration = Duration::from_secs(90);
+const SWAP_PAUSE: Duration = Duration::from_millis(50);
+/// A migration may rewrite a large table.
+const MIGRATE_LIMIT: Duration = Duration::from_secs(60 * 60);
+
+/// Which of the data.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parts {
+    pub(crate) postgres: bool,
+    pub(crate) redis: bool,
+}
+
+/// A restore that can be done: its conditions were looked at.
+pub(crate) struct Restore<'a> {
+    ctx: &'a Ctx,
+    project: &'a Project,
+    backup: &'a Backup,
+    postgres: Postgres<'a>,
+    redis: Redis<'a>,
+    parts: Parts,
+}
+
+impl<'a> Restore<'a> {
+    /// Looks whether the backup can go into these servers.
+    ///
+    /// # Errors
+    /// Another major version or C library (unless those are accepted), other databases than the
+    /// stack's, or no room. Nothing was changed.
+    pub(crate) fn prepare(
+        ctx: &'a Ctx,
+        project: &'a Project,
+        servers: &'a Servers,
+        backup: &'a Backup,
+        parts: Parts,
+        accepts_other: bool,
+    ) -> Result<Restore<'a>> {
+        let postgres = Postgres { ctx, container: &servers.postgres.id, reader: SUPERUSER };
+        let redis = Redis::live(ctx, &servers.redis.id);
+        let restore = Restore { ctx, project, backup, postgres, redis, parts };
+        if !accepts_other {
+            restore.check_versions(servers)?;
+        }
+        if parts.redis {
+            redis.check_room(backup)?;
+        }
+        Ok(restore)
+    }
+
+    fn check_versions(&self, servers: &Servers) -> Result<()> {
+        let saved = &self.backup.manifest;
+        if self.parts.postgres {
+            let live = take::describe_postgres(self.ctx, &servers.postgres)?;
+            check_versions("PostgreSQL", &saved.postgres.server, &live)?;
+            ensure!(
+                saved.postgres.server.flavour == live.flavour,
+                "the backup comes from PostgreSQL on {}, and this one runs on {}: the two sort text \
+                 differently, so what is unique or in order there may not be so here. `--force` \
+                 restores it all the same, and builds every index anew; docs/images.md has more",
+                saved.postgres.server.flavour,
+                live.flavour
+            );
+        }
+        if self.parts.redis {
+            // Redis sorts nothing by the rules of a language.
+            let live = take::describe_redis(self.ctx, &servers.redis)?;
+            check_versions("Redis", &saved.redis.server, &live)?;
+        }
+        Ok(())
+    }
+
+    /// What will be replaced, for the question before it: databases with their rows, and keys.
+    ///
+    /// # Errors
+    /// A server does not answer, or the stack's database is not in the backup.
+    pub(crate) fn replaced(&self) -> Result<Vec<String>> {
+        let mut replaced = Vec::new();
+        let live = self.postgres.databases()?;
+        for database in self.databases()? {
+            if live.contains(&database.name) {
+                // As the statistics have it: counting a large table takes as long as reading it.
+                let sql = "SELECT coalesce(sum(n_live_tup), 0) FROM pg_stat_user_tables";
+                let rows = self.postgres.query(&database.name, sql)?.concat();
+                replaced.push(format!("the database {} with about {rows} rows", database.name));
+            }
+        }
+        if self.parts.redis {
+            replaced.push(format!("{} keys of Redis, sessions among them", self.redis.count(0)?));
+        }
+        Ok(replaced)
+    }
+
+    /// The databases to restore.
+    fn databases(&self) -> Result<Vec<&'a Database>> {
+        if !self.parts.postgres {
+            return Ok(Vec::new());
+        }
+        let saved = &self.backup.manifest.postgres.databases;
+        let wanted = self.project.value("PG_DBNAME");
+        ensure!(
+            saved.iter().any(|database| database.name == wanted),
+            "the backup has no database {wanted}, which this stack uses (PG_DBNAME), but {}. \
+             `--into NAME` makes a copy to look at; or set PG_DBNAME to that name",
+            saved.iter().map(|database| &*database.name).collect::<Vec<_>>().join(", ")
+        );
+        let is_wanted = |database: &&Database| {
+            database.name != MAINTENANCE || database.name == wanted || !database.tables.is_empty()
+        };
+        Ok(saved.iter().filter(is_wanted).collect())
+    }
+
+    /// Removes what an interrupted restore left beside the live data.
+    ///
+    /// # Errors
+    /// A server does not do it.
+    pub(crate) fn sweep(&self) -> Result<()> {
+        let names = self.postgres.query(BYSTANDER, "SELECT datname FROM pg_database ORDER BY 1")?;
+        for name in names.iter().filter(|name| postgres::is_ours(name)) {
+            self.ctx.ui.say(format!("removing what an unfinished restore left: {name}"));
+            self.drop(name)?;
+        }
+        self.redis.discard().context("empty Redis' scratch database")
+    }
+
+    /// Restores. The caller holds the project's lock, and has asked.
+    ///
+    /// # Errors
+    /// Something cannot be loaded, or is not what the manifest says: then the old data serves as
+    /// before. Or only one of the two moments of the swap came: the message says so, and running it
+    /// again leads out.
+    pub(crate) fn run(&self, catalogue: &Catalogue) -> Result<()> {
+        self.sweep()?;
+        let databases = self.databases()?;
+        let suffix = self.backup.id().to_lowercase();
+        let names: Vec<Names> =
+            databases.iter().map(|d| Names::of(&d.name, &suffix)).collect::<Result<_>>()?;
+        let loaded = self.load_all(&databases, &names);
+        if let Err(error) = loaded {
+            // Also after a Ctrl-C. Its own failure is told by the next sweep; the cause matters more.
+            let calm = self.ctx.shielded();
+            let _ = self.on(&calm).sweep();
+            return Err(error.context("nothing was replaced, the old data serves as before"));
+        }
+        self.on(&self.ctx.shielded()).swap(catalogue, &names)
+    }
+
+    /// The same with another way to the world.
+    fn on<'b>(&'b self, ctx: &'b Ctx) -> Restore<'b> {
+        Restore {
+            ctx,
+            project: self.project,
+            backup: self.backup,
+            postgres: Postgres { ctx, ..self.postgres },
+            redis: Redis { ctx, ..self.redis },
+            parts: self.parts,
+        }
+    }
+
+    fn load_all(&self, databases: &[&Database], names: &[Names]) -> Result<()> {
+        if self.parts.postgres {
+            load::load_roles(&self.postgres, self.backup, true)?;
+        }
+        for (database, names) in databases.iter().zip(names) {
+            self.load(database, &names.restored)?;
+            if database.name == self.project.value("PG_DBNAME") {
+                self.bring_up_to_date(&names.restored)?;
+            }
+        }
+        if self.parts.redis {
+            let step = self.ctx.ui.step("restore redis");
+            self.redis.prepare()?;
+            let loaded = self.redis.load(self.backup, &step)?;
+            step.done(format!("{} keys, {} of them expired", loaded.keys, loaded.expired_after));
+        }
+        self.ctx.check_interrupted()
+    }
+
+    /// Makes a database of the name `into` from a saved one, and compares it with the manifest.
+    fn load(&self, database: &Database, into: &str) -> Result<()> {
+        let (server, backup) = (self.postgres, self.backup);
+        let load = Load { server, backup, database, name: into };
+        let step = self.ctx.ui.step(format!("restore {}", database.name));
+        load.run(&step)?;
+        step.note("compare");
+        load.check(&step)?;
+        let rows = database.rows();
+        step.done(format!("{rows} rows, compared with the manifest"));
+        Ok(())
+    }
+
+    /// Rights that this stack's roles need, which may have other names than those of the backup; and
+    /// the migrations that came after it, because the backend that runs expects them.
+    fn bring_up_to_date(&self, database: &str) -> Result<()> {
+        let exec = ["exec", "--env", &format!("POSTGRES_DB={database}"), self.postgres.container];
+        let words = ["psql", "-Xq", "--username", SUPERUSER, "--dbname", database, "--file"];
+        let grant = Invocation::new("docker").args(exec).args(words);
+        self.ctx
+            .run(grant.arg("/docker-entrypoint-initdb.d/10-roles.sql"))
+            .context("give the stack's roles their rights on what was restored")?;
+        let step = self.ctx.ui.step("migrations since the backup");
+        let name = format!("PG_DBNAME={database}");
+        let words = ["--progress", "quiet", "run", "--rm", "--no-deps", "--no-TTY", "--env", &name];
+        let migrate = self.project.compose().args(words).args(["backend", "migrate"]);
+        self.ctx.run(migrate.limit(MIGRATE_LIMIT)).context(
+            "apply the migrations that came after the backup. Where the backup is newer than the \
+             backend, take the backend of its time: the manifest names the last migration",
+        )?;
+        step.done("");
+        Ok(())
+    }
+
+    /// The two moments. From the first one on there is a note beside the backups, so that nobody
+    /// takes half a restore for a whole one.
+    fn swap(&self, catalogue: &Catalogue, names: &[Names]) -> Result<()> {
+        let step = self.ctx.ui.step("swap");
+        catalogue.note_swap(self.backup.id())?;
+        if self.parts.postgres
+            && let Err(error) = self.swap_databases(names)
+        {
+            catalogue.forget_swap()?;
+            let _ = self.sweep();
+            return Err(error.context("nothing was replaced, the old data serves as before"));
+        }
+        if self.parts.redis {
+            self.redis.swap().with_context(|| {
+                format!(
+                    "swap the keys of Redis: PostgreSQL has the rows of the backup by now. Run \
+                     `cargo xtask restore {}` again",
+                    self.backup.id()
+                )
+            })?;
+        }
+        catalogue.forget_swap()?;
+        step.done("");
+        for names in names {
+            self.drop(&names.before)?;
+        }
+        if self.parts.redis { self.redis.discard() } else { Ok(()) }
+    }
+
+    /// Ends every session, and changes all names in one transaction. Clients come back within
+    /// milliseconds, so a try may find one that slipped in between; then the next one follows.
+    fn swap_databases(&self, names: &[Names]) -> Result<()> {
+        let live = self.postgres.query(BYSTANDER, "SELECT datname FROM pg_database")?;
+        let script = swap_script(names, &live);
+        self.ctx.wait_until("PostgreSQL to change the databases", SWAP_LIMIT, SWAP_PAUSE, || {
+            self.ctx.run(psql(&self.postgres, BYSTANDER).stdin(script.clone()))
+        })
+    }
+
+    fn drop(&self, name: &str) -> Result<()> {
+        let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(name));
+        self.ctx
+            .run(psql(&self.postgres, BYSTANDER).stdin(sql))
+            .with_context(|| format!("drop the database {name}"))
+    }
+
+    /// Makes a copy of the stack's database under another name, and replaces nothing.
+    ///
+    /// # Errors
+    /// There is such a database, or the copy cannot be made; what was made of it is gone.
+    pub(crate) fn copy_into(&self, into: &str) -> Result<()> {
+        let live = self.postgres.query(BYSTANDER, "SELECT datname FROM pg_database")?;
+        ensure!(
+            !live.iter().any(|name| name == into),
+            "there is a database {into} already; take another name, or drop that one first: \
+             `cargo xtask psql -- -c 'drop database {into}'`"
+        );
+        let saved = &self.backup.manifest.postgres.databases;
+        let wanted = self.project.value("PG_DBNAME");
+        let named = saved.iter().find(|database| database.name == wanted);
+        let only = saved.iter().find(|database| database.name != MAINTENANCE);
+        let database = named.or(only).context("the backup has no database")?;
+        load::load_roles(&self.postgres, self.backup, true)?;
+        let copied = self.load(database, into);
+        if copied.is_err() {
+            let calm = self.ctx.shielded();
+            let _ = self.on(&calm).drop(into);
+        }
+        copied
+    }
+}
+
+/// The names of a database on its way.
+struct Names {
+    live: String,
+    restored: String,
+    before: String,
+}
+
+impl Names {
+    fn of(live: &str, suffix: &str) -> Result<Names> {
+        let name = |mark: &str| format!("{live}{mark}{suffix}");
+        let names = Names {
+            live: live.to_owned(),
+            restored: name(postgres::RESTORED),
+            before: name(postgres::BEFORE),
+        };
+        ensure!(
+            names.restored.len() <= LONGEST_NAME,
+            "the database's name {live} is too long: beside it there has to be {}, and PostgreSQL \
+             takes {LONGEST_NAME} bytes",
+            names.restored
+        );
+        Ok(names)
+    }
+}
+
+/// One transaction: every database or none gets its new name.
+fn swap_script(names: &[Names], live: &[String]) -> String {
+    let mut script = String::from("BEGIN;\n");
+    let there = names.iter().filter(|names| live.contains(&names.live));
+    let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    let list: Vec<String> =
+        names.iter().flat_map(|n| [literal(&n.live), literal(&n.restored)]).collect();
+    script.push_str(&format!(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname IN ({});\n",
+        list.join(", ")
+    ));
+    let mut rename = |from: &str, to: &str| {
+        script.push_str(&format!("ALTER DATABASE {} RENAME TO {};\n", quoted(from), quoted(to)));
+    };
+    for names in there {
+        rename(&names.live, &names.before);
+    }
+    for names in names {
+        rename(&names.restored, &names.live);
+    }
+    script.push_str("COMMIT;\n");
+    script
+}
+
+/// A name as SQL has it.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn check_versions(what: &str, saved: &Server, live: &Server) -> Result<()> {
+    let major = |version: &str| version.split('.').next().unwrap_or_default().to_owned();
+    ensure!(
+        major(&saved.version) == major(&live.version),
+        "the backup comes from {what} {}, and this one is {}. Start the stack with the major version \
+         of the backup, or pass `--force` to restore across versions; newer servers as a rule read \
+         what older ones wrote",
+        saved.version,
+        live.version
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_names_change_in_one_transaction() {
+        let names = [Names::of("app", "20261124t131502z").unwrap()];
+        let script = swap_script(&names, &["app".to_owned()]);
+        let expected = "BEGIN;\n\
+            SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname IN \
+            ('app', 'app_restore_20261124t131502z');\n\
+            ALTER DATABASE \"app\" RENAME TO \"app_before_20261124t131502z\";\n\
+            ALTER DATABASE \"app_restore_20261124t131502z\" RENAME TO \"app\";\n\
+            COMMIT;\n";
+        assert_eq!(script, expected);
+        // On a server that lost its database there is nothing to put aside.
+        assert!(!swap_script(&names, &[]).contains("_before_"));
+    }
+
+    #[test]
+    fn a_name_that_would_be_cut_is_refused() {
+        assert!(Names::of(&"a".repeat(45), "20261124t131502z").is_err());
+    }
+
+    #[test]
+    fn another_major_version_is_told_with_the_remedy() {
+        let server = |version: &str| Server {
+            version: version.to_owned(),
+            image: String::new(),
+            image_id: String::new(),
+            flavour: "musl".to_owned(),
+        };
+        assert!(check_versions("PostgreSQL", &server("15.20"), &server("15.4")).is_ok());
+        let error = check_versions("PostgreSQL", &server("15.20"), &server("16.1")).unwrap_err();
+        assert!(error.to_string().contains("--force"), "{error}");
+    }
+}

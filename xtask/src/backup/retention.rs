@@ -1,0 +1,135 @@
+//! Which backups to keep: the newest ones, and the last of each of so many days, weeks and months
+//! (grandfather, father, son). Pure.
+
+use std::collections::BTreeMap;
+
+/// How many of each to keep. Days, weeks and months in which there is no backup do not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Policy {
+    pub(crate) last: usize,
+    pub(crate) daily: usize,
+    pub(crate) weekly: usize,
+    pub(crate) monthly: usize,
+}
+
+/// A backup that is whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    /// Its name, which is a time in UTC: names are in order.
+    pub(crate) id: String,
+    /// Whether a restore of it was proven.
+    pub(crate) is_verified: bool,
+}
+
+/// What to do with each, in the order of their names: why it is kept, or nothing for one to delete.
+///
+/// Whatever the policy, the newest is kept, and so is the newest whose restore was proven.
+pub(crate) fn decide(candidates: &[Candidate], policy: Policy) -> BTreeMap<String, Vec<String>> {
+    let mut kept: BTreeMap<String, Vec<String>> =
+        candidates.iter().map(|candidate| (candidate.id.clone(), Vec::new())).collect();
+    let newest_first: Vec<&Candidate> = {
+        let mut sorted: Vec<&Candidate> = candidates.iter().collect();
+        sorted.sort_by(|a, b| b.id.cmp(&a.id));
+        sorted
+    };
+    let mut keep = |id: &str, reason: String| kept.entry(id.to_owned()).or_default().push(reason);
+    if let Some(newest) = newest_first.first() {
+        keep(&newest.id, "newest".to_owned());
+    }
+    if let Some(proven) = newest_first.iter().find(|candidate| candidate.is_verified) {
+        keep(&proven.id, "newest proven".to_owned());
+    }
+    for candidate in newest_first.iter().take(policy.last) {
+        keep(&candidate.id, format!("last {}", policy.last));
+    }
+    for period in [Period::Day, Period::Week, Period::Month] {
+        let mut seen: Vec<String> = Vec::new();
+        let (name, count) = match period {
+            Period::Day => ("day", policy.daily),
+            Period::Week => ("week", policy.weekly),
+            Period::Month => ("month", policy.monthly),
+        };
+        for candidate in &newest_first {
+            let this = period.of(&candidate.id);
+            if !seen.contains(&this) && seen.len() < count {
+                keep(&candidate.id, format!("last of its {name}"));
+                seen.push(this);
+            }
+        }
+    }
+    kept
+}
+
+#[derive(Clone, Copy)]
+enum Period {
+    Day,
+    Week,
+    Month,
+}
+
+impl Period {
+    /// Which one a backup of this name falls in.
+    fn of(self, id: &str) -> String {
+        match self {
+            Period::Day => id[..8].to_owned(),
+            Period::Week => week(id),
+            Period::Month => id[..6].to_owned(),
+        }
+    }
+}
+
+/// The number of a day's week, which begins on Monday.
+fn week(id: &str) -> String {
+    let days = super::catalogue::time_of(id)
+        .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok())
+        .map_or(0, |age| age.as_secs() / 86_400);
+    // The first of January 1970 was a Thursday.
+    ((days + 3) / 7).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidates(ids: &[&str]) -> Vec<Candidate> {
+        ids.iter().map(|id| Candidate { id: (*id).to_owned(), is_verified: false }).collect()
+    }
+
+    fn kept(candidates: &[Candidate], policy: Policy) -> Vec<String> {
+        let decided = decide(candidates, policy);
+        decided.into_iter().filter(|(_, why)| !why.is_empty()).map(|(id, _)| id).collect()
+    }
+
+    #[test]
+    fn the_last_of_each_period_is_kept() {
+        let all = candidates(&[
+            "20260930T010000Z",
+            "20261001T010000Z",
+            "20261115T010000Z", // a Sunday
+            "20261116T010000Z", // a Monday: another week
+            "20261117T010000Z",
+            "20261117T130000Z",
+            "20261118T010000Z",
+        ]);
+        let policy = |last, daily, weekly, monthly| Policy { last, daily, weekly, monthly };
+        assert_eq!(kept(&all, policy(0, 0, 0, 0)), ["20261118T010000Z"]);
+        assert_eq!(kept(&all, policy(2, 0, 0, 0)), ["20261117T130000Z", "20261118T010000Z"]);
+        assert_eq!(
+            kept(&all, policy(0, 3, 0, 0)),
+            ["20261116T010000Z", "20261117T130000Z", "20261118T010000Z"]
+        );
+        assert_eq!(kept(&all, policy(0, 0, 2, 0)), ["20261115T010000Z", "20261118T010000Z"]);
+        assert_eq!(
+            kept(&all, policy(0, 0, 0, 9)),
+            ["20260930T010000Z", "20261001T010000Z", "20261118T010000Z"]
+        );
+    }
+
+    #[test]
+    fn the_newest_and_the_newest_proven_stay_whatever_is_asked() {
+        let mut all = candidates(&["20260101T000000Z", "20260102T000000Z", "20260103T000000Z"]);
+        all[0].is_verified = true;
+        assert_eq!(kept(&all, Policy::default()), ["20260101T000000Z", "20260103T000000Z"]);
+        assert!(kept(&[], Policy::default()).is_empty());
+    }
+}

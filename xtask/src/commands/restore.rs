@@ -1,0 +1,143 @@
+//! `restore`: puts a backup in the place of the present data.
+
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Result, ensure};
+
+use crate::backup::catalogue::{self, Backup, Catalogue};
+use crate::backup::manifest::MANIFEST;
+use crate::backup::restore::{Parts, Restore};
+use crate::backup::take::{self, Servers};
+use crate::cli::{Part, RestoreArgs};
+use crate::ctx::Ctx;
+use crate::stack::lock;
+use crate::stack::project::Project;
+use crate::ui;
+
+/// Restores a backup into the running stack.
+///
+/// # Errors
+/// The backup is damaged or does not fit, it was not confirmed, or it cannot be loaded: then the
+/// old data serves as before.
+pub(crate) fn restore(ctx: &Ctx, env_file: &Path, args: &RestoreArgs) -> Result<()> {
+    let project = Project::load(ctx, env_file)?;
+    let catalogue = Catalogue::of(ctx, &project);
+    let backup = find(&catalogue, args)?;
+    let servers = take::servers(ctx, &project)?;
+    let step = ctx.ui.step(format!("check {}", backup.id()));
+    catalogue::check(ctx, &backup)?;
+    step.done("every file is what was written");
+    let parts = Parts {
+        postgres: args.only != Some(Part::Redis),
+        redis: args.only != Some(Part::Postgres) && args.into.is_none(),
+    };
+    let restore = Restore::prepare(ctx, &project, &servers, &backup, parts, args.force)?;
+    if let Some(into) = &args.into {
+        return copy(ctx, &project, &restore, &backup, into);
+    }
+    let replaced = restore.replaced()?;
+    ctx.confirm_loss(
+        &format!(
+            "replace {} of `{}` by those of the backup {}, so that whatever was written in the {} \
+             since then is no more",
+            replaced.join(" and "),
+            project.name,
+            backup.id(),
+            age(&backup)
+        ),
+        "pass --yes if that is what you want",
+    )?;
+    if ctx.is_dry_run() {
+        ctx.ui.say(format!("  would replace: {}", replaced.join(" and ")));
+        return Ok(());
+    }
+    let started = Instant::now();
+    let _lock = lock::acquire(ctx, &project, "restore")?;
+    let safety = save_present(ctx, &project, &catalogue, &servers, &backup, args)?;
+    restore.run(&catalogue)?;
+    let manifest = &backup.manifest;
+    let rows = if parts.postgres { format!("{} rows", manifest.rows()) } else { String::new() };
+    let keys = if parts.redis { format!("{} keys", manifest.redis.keys) } else { String::new() };
+    let both = if parts.postgres && parts.redis { ", " } else { "" };
+    ctx.ui.say(format!(
+        "restored {}: {rows}{both}{keys}, in {}{}",
+        backup.id(),
+        ui::seconds(started.elapsed()),
+        safety.map_or_else(String::new, |id| format!("; what was there before is the backup {id}"))
+    ));
+    Ok(())
+}
+
+fn find(catalogue: &Catalogue, args: &RestoreArgs) -> Result<Backup> {
+    let Some(place) = &args.from else {
+        return catalogue.find(&args.id);
+    };
+    let folder = if place.join(MANIFEST).is_file() {
+        place.clone()
+    } else if args.id == "latest" {
+        let newest = Catalogue::in_folder(place).ids()?.pop_last();
+        let newest = newest.ok_or_else(|| {
+            anyhow::anyhow!("{} is no backup, and there is none in it", place.display())
+        })?;
+        place.join(newest)
+    } else {
+        place.join(&args.id)
+    };
+    let backup = catalogue::open_folder(&folder)?;
+    ensure!(
+        args.id == "latest" || args.id == backup.id(),
+        "{} is the backup {}, and not {}",
+        folder.display(),
+        backup.id(),
+        args.id
+    );
+    Ok(backup)
+}
+
+/// How old a backup is, in words.
+fn age(backup: &Backup) -> String {
+    let taken = catalogue::time_of(backup.id());
+    let age = taken.and_then(|time| SystemTime::now().duration_since(time).ok());
+    age.map_or_else(|| "time".to_owned(), |age| ui::seconds(Duration::from_secs(age.as_secs())))
+}
+
+/// A backup of what will be replaced, so that a wrong restore can be undone by another one.
+fn save_present(
+    ctx: &Ctx,
+    project: &Project,
+    catalogue: &Catalogue,
+    servers: &Servers,
+    backup: &Backup,
+    args: &RestoreArgs,
+) -> Result<Option<String>> {
+    if args.skip_safety_backup {
+        return Ok(None);
+    }
+    ctx.ui.say("saving the present data first");
+    let reason = format!("before the restore of {}", backup.id());
+    let saved = take::take(ctx, project, catalogue, servers, &reason)?;
+    Ok(Some(saved.id().to_owned()))
+}
+
+fn copy(
+    ctx: &Ctx,
+    project: &Project,
+    restore: &Restore,
+    backup: &Backup,
+    into: &str,
+) -> Result<()> {
+    if ctx.is_dry_run() {
+        ctx.ui.say(format!("  would make the database {into}"));
+        return Ok(());
+    }
+    let _lock = lock::acquire(ctx, project, "restore --into")?;
+    restore.copy_into(into)?;
+    ctx.ui.say(format!(
+        "the database {into} holds the rows of {}; nothing else was changed. `cargo xtask psql -- \
+         -U postgres -d {into}` opens it, and `cargo xtask psql -- -U postgres -c 'drop database \
+         {into}'` removes it",
+        backup.id()
+    ));
+    Ok(())
+}

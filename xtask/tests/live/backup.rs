@@ -1,0 +1,285 @@
+//! Backups and restores of real stacks: under load, damaged, and after the loss of everything else.
+//! Interrupted ones are in `interruptions`.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::stand::{Run, Stand, Visitor, run};
+
+/// Somebody who signed up, with what was acknowledged and when.
+struct Person {
+    visitor: Visitor,
+    signed_up: Instant,
+    notes: Vec<(String, Instant)>,
+}
+
+/// People who sign up and write until they are told to stop, or are not let in any more.
+fn writers(stand: &Stand, number: usize, end: &Arc<AtomicBool>) -> JoinHandle<Vec<Person>> {
+    let (end, fresh) = (end.clone(), Visitor::new(stand));
+    thread::spawn(move || {
+        let mut people = Vec::new();
+        while !end.load(Ordering::Relaxed) {
+            let mut visitor = fresh.somebody_else();
+            let email = format!("w{number}-{}@example.com", people.len());
+            let body = json!({"email": email, "password": "a long enough password"});
+            if visitor.post("/api/accounts", body).0 != 201 {
+                continue;
+            }
+            let mut person = Person { visitor, signed_up: Instant::now(), notes: Vec::new() };
+            for note in 0..5 {
+                let text = format!("note {note} of {email}");
+                if person.visitor.post("/api/notes", json!({"text": text})).0 == 201 {
+                    person.notes.push((text, Instant::now()));
+                }
+            }
+            people.push(person);
+        }
+        people
+    })
+}
+
+pub(crate) fn id_of_the_newest(stand: &Stand) -> String {
+    list(stand).last().unwrap()["id"].as_str().unwrap().to_owned()
+}
+
+pub(crate) fn list(stand: &Stand) -> Vec<Value> {
+    let run = stand.xtask(&["backup", "list", "--format", "json"]).ok();
+    serde_json::from_str(&run.stdout).unwrap()
+}
+
+pub(crate) fn ids(stand: &Stand) -> Vec<String> {
+    list(stand).iter().map(|line| line["id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// No listed backup is damaged.
+#[track_caller]
+pub(crate) fn expect_whole(stand: &Stand) {
+    for line in list(stand) {
+        assert_eq!(line["damage"], Value::Null, "{line}");
+    }
+}
+
+#[test]
+fn what_was_acknowledged_before_a_backup_is_there_after_a_restore() {
+    let stand = Stand::new();
+    stand.up().ok();
+    let end = Arc::new(AtomicBool::new(false));
+    let load: Vec<_> = (0..2).map(|number| writers(&stand, number, &end)).collect();
+    thread::sleep(Duration::from_secs(2));
+    let began = Instant::now();
+    stand.xtask(&["backup"]).ok();
+    let ended = Instant::now();
+    let id = id_of_the_newest(&stand);
+    stand.xtask(&["backup", "verify", &id]).ok().says(&["verified", "restores in"]);
+    assert!(stand.status()["last_verified_backup"] == id);
+    // The load goes on while it is replaced.
+    stand
+        .xtask(&["restore", &id])
+        .fails(1, &["replace the database app", "keys of Redis", "--yes"]);
+    stand.xtask(&["restore", &id, "--yes"]).ok().says(&["restored", "was there before"]);
+    end.store(true, Ordering::Relaxed);
+    let people: Vec<Person> = load.into_iter().flat_map(|writer| writer.join().unwrap()).collect();
+    let known = |person: &&Person| person.signed_up < began;
+    assert!(people.iter().filter(known).count() > 3, "too few people to tell");
+    let mut checked = 0;
+    for person in people.iter().filter(known) {
+        let (status, answer) = person.visitor.get("/api/notes?limit=100");
+        assert_eq!(status, 200, "a session from before the backup is gone: {answer}");
+        let answer = answer.to_string();
+        for (text, _) in person.notes.iter().filter(|(_, at)| *at < began) {
+            assert_eq!(answer.matches(&format!("\"{text}\"")).count(), 1, "{text} in {answer}");
+            checked += 1;
+        }
+        for (text, _) in person.notes.iter().filter(|(_, at)| *at > ended) {
+            assert!(!answer.contains(&format!("\"{text}\"")), "{text} came after the backup");
+        }
+    }
+    assert!(checked > 10, "{checked} notes are too few to tell");
+    // Nothing stays beside the new data, and what was replaced is a backup of its own.
+    assert_eq!(stand.sql("SELECT count(*) FROM pg_database WHERE datname LIKE 'app\\_%'"), "0");
+    let keys = stand.xtask(&["redis-cli", "--", "-n", "15", "dbsize"]).ok();
+    assert_eq!(keys.stdout.trim(), "0");
+    let before = list(&stand);
+    assert_eq!(before.len(), 2, "{before:?}");
+    assert!(before[1]["reason"].as_str().unwrap().contains(&id), "{before:?}");
+    stand.xtask(&["up"]).ok().says(&["nothing to do"]);
+    the_parts_and_a_copy(&stand, &id);
+}
+
+/// One of the two alone, and a copy to look at.
+fn the_parts_and_a_copy(stand: &Stand, id: &str) {
+    let mut visitor = Visitor::new(stand);
+    visitor.sign_up();
+    let rows = stand.sql("SELECT count(*) FROM accounts");
+    stand.xtask(&["restore", id, "--into", "look"]).ok().says(&["nothing else was changed"]);
+    stand.xtask(&["restore", id, "--into", "look"]).fails(1, &["a database look already"]);
+    let copied = stand.xtask(&[
+        "psql",
+        "--",
+        "-U",
+        "postgres",
+        "-d",
+        "look",
+        "-Atc",
+        "SELECT count(*) FROM accounts",
+    ]);
+    assert!(copied.ok().stdout.trim() != rows, "the copy is not of that time");
+    stand.sql("DROP DATABASE look");
+    assert_eq!(stand.sql("SELECT count(*) FROM accounts"), rows);
+    stand.xtask(&["restore", id, "--only", "redis", "--skip-safety-backup", "--yes"]).ok();
+    assert_eq!(visitor.get("/api/session").0, 401, "a session from after the backup is alive");
+    assert_eq!(stand.sql("SELECT count(*) FROM accounts"), rows);
+    stand.xtask(&["restore", id, "--only", "postgres", "--skip-safety-backup", "--yes"]).ok();
+    assert_ne!(stand.sql("SELECT count(*) FROM accounts"), rows);
+}
+
+/// What was done to a backup, and what does it.
+type Damage = (String, Box<dyn Fn(&Path)>);
+
+/// Everything that can be done to a folder of files.
+fn damages(whole: &Path, other: &Path) -> Vec<Damage> {
+    let mut damages: Vec<Damage> = Vec::new();
+    for entry in fs::read_dir(whole).unwrap() {
+        let name = entry.unwrap().file_name().to_string_lossy().into_owned();
+        let bytes = fs::read(whole.join(&name)).unwrap();
+        let mut change = |what: &str, changed: Vec<u8>| {
+            let file = name.clone();
+            let write = move |folder: &Path| fs::write(folder.join(&file), &changed).unwrap();
+            damages.push((format!("{name} {what}"), Box::new(write)));
+        };
+        change("a byte shorter", bytes[..bytes.len() - 1].to_vec());
+        change("with a bit flipped", {
+            let mut flipped = bytes.clone();
+            flipped[bytes.len() / 2] ^= 1;
+            flipped
+        });
+        change("empty", Vec::new());
+        let another = fs::read(other.join(&name)).unwrap();
+        if another != bytes {
+            change("of another backup", another);
+        }
+        let file = name.clone();
+        let delete = move |folder: &Path| fs::remove_file(folder.join(&file)).unwrap();
+        damages.push((format!("{name} deleted"), Box::new(delete)));
+    }
+    damages.push((
+        "a number in the manifest edited".to_owned(),
+        Box::new(|folder| {
+            let path = folder.join("manifest.json");
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(text.contains("\"rows\": "), "{text}");
+            fs::write(&path, text.replacen("\"rows\": ", "\"rows\": 1", 1)).unwrap();
+        }),
+    ));
+    damages.push((
+        "an extra file".to_owned(),
+        Box::new(|folder| fs::write(folder.join("extra.zst"), "x").unwrap()),
+    ));
+    damages
+}
+
+#[test]
+fn every_damage_is_noticed_before_anything_is_touched() {
+    let stand = Stand::new();
+    stand.up().ok();
+    let mut visitor = Visitor::new(&stand);
+    visitor.sign_up();
+    visitor.write_note("first");
+    stand.xtask(&["backup"]).ok();
+    let id = id_of_the_newest(&stand);
+    visitor.write_note("second");
+    stand.xtask(&["backup"]).ok();
+    let (whole, other) =
+        (stand.backups().join(&id), stand.backups().join(id_of_the_newest(&stand)));
+    let kept = stand.write("kept", "");
+    fs::remove_file(&kept).unwrap();
+    copy_folder(&whole, &kept);
+    let databases = stand.sql("SELECT string_agg(datname, ' ') FROM pg_database");
+    let damages = damages(&kept, &other);
+    assert!(damages.len() > 25, "{}", damages.len());
+    for (what, damage) in damages {
+        fs::remove_dir_all(&whole).unwrap();
+        copy_folder(&kept, &whole);
+        damage(&whole);
+        for verb in [&["backup", "verify", &id][..], &["restore", &id, "--yes"]] {
+            let run = stand.xtask(verb);
+            assert_eq!(run.code, Some(1), "{what}: {verb:?} took it: {}", run.text);
+            assert!(!run.text.contains("saving the present data"), "{what}: {}", run.text);
+        }
+    }
+    fs::remove_dir_all(&whole).unwrap();
+    fs::create_dir(&whole).unwrap();
+    stand.xtask(&["restore", &id, "--yes"]).fails(1, &["SHA256SUMS", &id]);
+    let damaged: Vec<Value> = list(&stand).into_iter().filter(|l| !l["damage"].is_null()).collect();
+    assert_eq!(damaged.len(), 1, "{damaged:?}");
+    // `latest` is the newest that is whole.
+    assert!(visitor.sees_note("second"));
+    assert_eq!(stand.sql("SELECT string_agg(datname, ' ') FROM pg_database"), databases);
+    fs::remove_dir_all(&whole).unwrap();
+    copy_folder(&kept, &whole);
+    stand.xtask(&["restore", &id, "--yes"]).ok();
+    assert!(visitor.sees_note("first") && !visitor.sees_note("second"));
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    run(Command::new("cp").arg("-a").arg(from).arg(to)).ok();
+}
+
+#[test]
+fn on_a_new_server_the_runbook_leads_to_a_serving_stack() {
+    let lost = Stand::production();
+    lost.up().ok();
+    let password = "'$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA'";
+    lost.sql(&format!(
+        "INSERT INTO accounts (email, password_hash) VALUES ('a@example.com', {password}); \
+         INSERT INTO notes (account_id, text) SELECT id, 'kept' FROM accounts"
+    ));
+    lost.xtask(&["redis-cli", "--", "set", "test:key", "kept"]).ok();
+    lost.xtask(&["backup", "--verify"]).ok();
+    // What was put elsewhere: the environment file and a backup. Everything else is gone.
+    let id = id_of_the_newest(&lost);
+    let (env, elsewhere) = (lost.env_text(), lost.write("elsewhere", ""));
+    fs::remove_file(&elsewhere).unwrap();
+    copy_folder(&lost.backups(), &elsewhere);
+    lost.xtask(&["down", "--volumes", "--yes"]).ok();
+    fs::remove_dir_all(lost.backups()).unwrap();
+    let new = lost;
+    new.set_env_text(&env);
+    new.up().ok();
+    assert_eq!(new.sql("SELECT count(*) FROM notes"), "0");
+    let from = elsewhere.display().to_string();
+    let restore = ["restore", "latest", "--from", &from, "--yes"];
+    new.xtask(&restore).ok().says(&[&id, "1 keys"]);
+    assert_eq!(new.sql("SELECT text FROM notes"), "kept");
+    let key = new.xtask(&["redis-cli", "--", "get", "test:key"]).ok();
+    assert_eq!(key.stdout.trim(), "kept");
+    assert_eq!(new.status()["ready"], true);
+    // And what the timer would run.
+    new.xtask(&["backup", "--verify"]).ok();
+    let pruned = prune(
+        &new,
+        &["--keep-last", "1", "--keep-daily", "0", "--keep-weekly", "0", "--keep-monthly", "0"],
+    );
+    pruned.ok().says(&["deleted"]);
+    assert_eq!(ids(&new).len(), 1);
+    let schedule = new.xtask(&["backup", "--schedule"]).ok();
+    schedule.says(&["OnCalendar=", "backup --verify", "backup prune --yes"]);
+}
+
+fn prune(stand: &Stand, rule: &[&str]) -> Run {
+    let dry: Vec<&str> = [&["backup", "prune", "--dry-run"], rule].concat();
+    let before = ids(stand);
+    stand.xtask(&dry).ok().says(&["would delete"]);
+    assert_eq!(ids(stand), before);
+    let asked: Vec<&str> = [&["backup", "prune"], rule].concat();
+    stand.xtask(&asked).fails(1, &["--yes"]);
+    assert_eq!(ids(stand), before);
+    stand.xtask(&[&asked[..], &["--yes"]].concat())
+}

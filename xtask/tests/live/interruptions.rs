@@ -1,0 +1,186 @@
+//! Backups and restores that fail or are killed half way: there is no half backup, and no half
+//! restore.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::backup::{expect_whole, id_of_the_newest, ids, list};
+use crate::stand::{Moments, Stand, Visitor, XTASK, docker, run};
+
+/// Rows that do not compress well, so that a backup takes a while.
+fn fill(stand: &Stand, rows: u32) {
+    let mut visitor = Visitor::new(stand);
+    visitor.sign_up();
+    stand.sql(&format!(
+        "INSERT INTO notes (account_id, text) SELECT (SELECT min(id) FROM accounts), \
+         md5(n::text) || md5((n * 7)::text) FROM generate_series(1, {rows}) AS n"
+    ));
+}
+
+/// Waits until a backup that is being written has this file.
+fn until_there_is(stand: &Stand, name: &str) -> PathBuf {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let entries = fs::read_dir(stand.backups()).into_iter().flatten().flatten();
+        let partial =
+            entries.map(|e| e.path()).find(|path| path.to_string_lossy().contains(".partial-"));
+        if let Some(found) = partial.map(|folder| folder.join(name)).filter(|path| path.exists()) {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{name} does not appear");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn signal(stand: &Stand, service: &str, signal: &str) {
+    let pid = docker(&["inspect", "--format", "{{.State.Pid}}", &stand.container(service)]).ok();
+    run(Command::new("kill").args([signal, pid.stdout.trim()])).ok();
+}
+
+#[test]
+fn a_backup_that_fails_half_way_is_none() {
+    let stand = Stand::new();
+    stand.up().ok();
+    fill(&stand, 60_000);
+    stand.xtask(&["backup", "--verify"]).ok();
+    let before = ids(&stand);
+    // A disk that is full: a file system of half a megabyte, for this process alone.
+    let mut full = Command::new("unshare");
+    let script = format!(
+        "mkdir -p {0} && mount -t tmpfs -o size=512k tmpfs {0} && exec {1} --env-file {2} backup",
+        stand.backups().join("../full").display(),
+        XTASK,
+        stand.env_file().display()
+    );
+    let env = stand.env_text();
+    stand.set("BACKUP_DIR", &stand.backups().join("../full").display().to_string());
+    let said = run(full.args(["--map-root-user", "--mount", "sh", "-c", &script]));
+    stand.set_env_text(&env);
+    said.fails(1, &["No space left on device", "save the rows of app"]);
+    // The servers, killed in the middle.
+    for (service, file) in [("postgres", "app.data.zst"), ("redis", "redis.rdb.zst")] {
+        let child = stand.spawn(&["backup"]);
+        if service == "redis" {
+            // Frozen first: a snapshot of so few keys is there in no time.
+            until_there_is(&stand, "roles.sql.zst");
+            signal(&stand, service, "-STOP");
+        }
+        until_there_is(&stand, file);
+        signal(&stand, service, "-KILL");
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{service}: {said}");
+        assert!(said.contains("error:"), "{said}");
+        stand.xtask(&["wait"]).ok();
+    }
+    assert_eq!(ids(&stand), before);
+    expect_whole(&stand);
+    assert!(list(&stand)[0]["verified_at"].is_string());
+    stand.xtask(&["backup"]).ok();
+    // What is left of the failed ones is nothing.
+    let names: Vec<_> =
+        fs::read_dir(stand.backups()).unwrap().flatten().map(|e| e.file_name()).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+}
+
+/// How long a verb takes when nothing happens to it.
+fn undisturbed(stand: &Stand, verb: &[&str]) -> Duration {
+    let started = Instant::now();
+    stand.xtask(verb).ok();
+    started.elapsed()
+}
+
+fn killed_after(stand: &Stand, verb: &[&str], delay: Duration) -> bool {
+    let mut child = stand.spawn(verb);
+    thread::sleep(delay);
+    child.kill().unwrap();
+    !child.wait().unwrap().success()
+}
+
+#[test]
+fn a_backup_that_is_killed_at_any_moment_is_none() {
+    let mut moments = Moments::new();
+    let stand = Stand::new();
+    stand.up().ok();
+    fill(&stand, 20_000);
+    let whole = undisturbed(&stand, &["backup"]);
+    let mut killed = 0;
+    for round in 0..20 {
+        let before = ids(&stand);
+        let delay = moments.below(whole);
+        let was_killed = killed_after(&stand, &["backup"], delay);
+        killed += u32::from(was_killed);
+        let after = ids(&stand);
+        assert!(after.starts_with(&before), "round {round}: {before:?} became {after:?}");
+        assert!(was_killed || after.len() == before.len() + 1, "round {round}: said done, is not");
+        expect_whole(&stand);
+    }
+    assert!(killed > 10, "only {killed} of 20 were killed before their end");
+    stand.xtask(&["backup", "--verify"]).ok();
+    let names = fs::read_dir(stand.backups()).unwrap().flatten().map(|e| e.file_name());
+    let partial = names.filter(|name| name.to_string_lossy().starts_with('.')).count();
+    assert_eq!(partial, 0, "what killed ones left is not gone");
+}
+
+/// What the stack holds: rows with their digest, and keys.
+fn content(stand: &Stand) -> (String, BTreeMap<String, String>) {
+    let rows = stand.sql(
+        "SELECT count(*), sum(hashtextextended(n::text, 0)) FROM notes AS n \
+         UNION ALL SELECT count(*), sum(hashtextextended(a::text, 0)) FROM accounts AS a",
+    );
+    let names = stand.xtask(&["redis-cli", "--", "--scan", "--pattern", "test:*"]).ok().stdout;
+    let value = |name: &str| {
+        let said = stand.xtask(&["redis-cli", "--", "get", name]).ok();
+        (name.to_owned(), said.stdout)
+    };
+    (rows, names.lines().map(value).collect())
+}
+
+#[test]
+fn a_restore_that_is_killed_at_any_moment_leaves_the_old_data_or_the_new() {
+    let mut moments = Moments::new();
+    let stand = Stand::new();
+    stand.up().ok();
+    fill(&stand, 5000);
+    let key = |value: &str| stand.xtask(&["redis-cli", "--", "set", "test:key", value]).ok();
+    key("new");
+    let new = content(&stand);
+    stand.xtask(&["backup"]).ok();
+    let id = id_of_the_newest(&stand);
+    let verb = ["restore", &id, "--yes", "--skip-safety-backup"];
+    let whole = undisturbed(&stand, &verb);
+    let old = |stand: &Stand| {
+        stand.sql("DELETE FROM notes WHERE id % 2 = 0");
+        key("old");
+        content(stand)
+    };
+    let (mut killed, mut became) = (0, 0);
+    for round in 0..20 {
+        let old = old(&stand);
+        let delay = moments.below(whole);
+        killed += u32::from(killed_after(&stand, &verb, delay));
+        let now = content(&stand);
+        let doctor = stand.xtask(&["doctor", "--format", "json"]).text;
+        if doctor.contains("interrupted between PostgreSQL and Redis") {
+            assert!(now.0 == new.0 || now.0 == old.0, "round {round}: {now:?}");
+        } else {
+            let is_one = now == old || now == new;
+            assert!(is_one, "round {round}, killed after {delay:?}: {now:?}");
+        }
+        became += u32::from(now == new);
+        assert_eq!(Visitor::new(&stand).get("/api/session").0, 401, "round {round}");
+        if round % 4 == 3 {
+            stand.xtask(&verb).ok();
+            assert_eq!(content(&stand), new, "round {round}: running it again leads nowhere");
+        }
+    }
+    println!("{killed} of 20 were killed before their end, {became} had replaced the data");
+    assert!(killed > 10, "only {killed} of 20 were killed before their end");
+    stand.xtask(&verb).ok();
+    assert_eq!(content(&stand), new);
+    assert_eq!(stand.sql("SELECT count(*) FROM pg_database WHERE datname LIKE 'app\\_%'"), "0");
+}
