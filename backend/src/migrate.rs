@@ -19,11 +19,17 @@ use crate::{config::DatabaseConfig, db};
 use files::{Migration, Set};
 use history::History;
 
-/// A statement that cannot get its lock on a table in this time fails, instead of making every
-/// later query of that table wait behind it.
-const LOCK_TIMEOUT: &str = "5s";
-/// How often a file is tried whose statement ran into [`LOCK_TIMEOUT`].
-const LOCK_ATTEMPTS: u32 = 3;
+/// A statement that cannot get its lock on a table in this time fails. Until then every later query of
+/// that table waits behind it: shorter than a request waits for a connection
+/// ([`db::ACQUIRE_DEADLINE`]), so that no request fails for it.
+const LOCK_TIMEOUT: &str = "800ms";
+/// The same for a statement outside a transaction. What it waits for is the end of other
+/// transactions; nobody waits behind it, and trying again means to build an index again.
+const LOCK_TIMEOUT_ALONE: &str = "5s";
+/// How often a file is tried whose statement ran into its time-out, and the pause between, in which
+/// those who waited get through.
+const LOCK_ATTEMPTS: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_secs(1);
 /// SQLSTATE of a statement that ran into `lock_timeout`.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
@@ -119,7 +125,7 @@ async fn run_locked(
 /// A connection with the engine's own time-outs, whatever the role's defaults are.
 async fn connect(config: &DatabaseConfig) -> Result<PgConnection, MigrateError> {
     let settings = [
-        ("lock_timeout", LOCK_TIMEOUT),
+        ("lock_timeout", LOCK_TIMEOUT_ALONE),
         // Filling a large table may take long; a limit would make it impossible.
         ("statement_timeout", "0"),
         ("idle_in_transaction_session_timeout", "60s"),
@@ -152,7 +158,7 @@ async fn apply(
             "{} waits for a lock that another session holds: attempt {attempt} of {LOCK_ATTEMPTS}",
             migration.file
         ));
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(LOCK_PAUSE).await;
     }
     unreachable!("the loop above returns at its last attempt")
 }
@@ -164,6 +170,8 @@ async fn apply_in_transaction(
     start: Instant,
 ) -> Result<(), sqlx::Error> {
     let mut transaction = connection.begin().await?;
+    let timeout = format!("SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'");
+    sqlx::raw_sql(AssertSqlSafe(timeout)).execute(&mut *transaction).await?;
     // The simple protocol: a file holds many statements.
     sqlx::raw_sql(AssertSqlSafe(migration.sql.as_str())).execute(&mut *transaction).await?;
     history::record(&mut transaction, migration, start.elapsed()).await?;

@@ -31,7 +31,8 @@ ALTER ROLE postgres PASSWORD NULL;
 ALTER ROLE :"app" SET statement_timeout = '5s';
 ALTER ROLE :"app" SET lock_timeout = '3s';
 ALTER ROLE :"app" SET idle_in_transaction_session_timeout = '10s';
-ALTER ROLE owner SET lock_timeout = '5s';
+-- Who waits to change a table makes everybody wait behind it: not for longer than they can.
+ALTER ROLE owner SET lock_timeout = '800ms';
 ALTER ROLE owner SET idle_in_transaction_session_timeout = '60s';
 ALTER ROLE backup SET default_transaction_read_only = on;
 ALTER ROLE backup SET lock_timeout = '60s';

@@ -66,6 +66,8 @@ impl Arena {
     /// It does not become healthy.
     pub async fn up(&self, ground: Ground) -> Result<()> {
         fs::write(&self.overlay, self.overlay_text(ground)).context("write the drill's overlay")?;
+        self.postgres.forget().await;
+        self.redis.forget().await;
         self.xtask(&["up"]).await?;
         if ground == Ground::SmallVolumes {
             self.keep_mounted().await?;

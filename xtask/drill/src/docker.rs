@@ -1,5 +1,6 @@
 //! The drill's only door to other programs. Each call has a deadline, and none outlives it.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -25,7 +26,7 @@ pub async fn docker(args: &[&str]) -> Result<String> {
 /// It cannot be started, fails, or takes longer than `limit`.
 pub async fn run(program: &str, args: &[&str], limit: Duration) -> Result<String> {
     let shown = format!("{program} {}", args.join(" "));
-    let mut command = Command::new(program);
+    let mut command = command(program);
     // A process group of its own: Ctrl-C is for the drill, which then puts things right.
     command.args(args).stdin(Stdio::null()).process_group(0).kill_on_drop(true);
     let output = timeout(limit, command.output())
@@ -45,9 +46,7 @@ pub async fn run(program: &str, args: &[&str], limit: Duration) -> Result<String
 /// It cannot be started, fails, or takes longer than `limit`.
 pub async fn run_loud(program: &Path, args: &[&str], limit: Duration) -> Result<()> {
     let shown = format!("{} {}", program.display(), args.join(" "));
-    let mut command = Command::new(program);
-    // By this variable cargo tells a program where its crate lies; it would mislead another one.
-    command.env_remove("CARGO_MANIFEST_DIR");
+    let mut command = command(program);
     command.args(args).stdin(Stdio::null()).kill_on_drop(true);
     let status = timeout(limit, command.status())
         .await
@@ -57,4 +56,11 @@ pub async fn run_loud(program: &Path, args: &[&str], limit: Duration) -> Result<
         bail!("`{shown}` failed ({status}); its output stands above");
     }
     Ok(())
+}
+
+fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    // By this variable cargo tells a program where its crate lies; it would mislead another one.
+    command.env_remove("CARGO_MANIFEST_DIR");
+    command
 }

@@ -87,6 +87,11 @@ impl Proxy {
         Fault(self.mode.clone())
     }
 
+    /// Asks again where the service is: the stack is another one.
+    pub async fn forget(&self) {
+        *self.target.write().await = None;
+    }
+
     async fn serve(&self, stack: &Stack, client: TcpStream) {
         let mut mode = self.mode.subscribe();
         if *mode.borrow_and_update() == Mode::Silent {

@@ -168,6 +168,34 @@ mod tests {
     use super::*;
     use crate::workload::Outcome;
 
+    fn names(value: &serde_json::Value) -> Vec<&str> {
+        let mut names: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Scripts read it, and docs/reliability.md describes it: fields are only ever added.
+    #[test]
+    fn the_report_has_the_form_that_is_documented() {
+        let report = Report {
+            seed: 1,
+            stack: "local",
+            engine: "0".to_owned(),
+            rate: 60,
+            began: 0,
+            took: 0.0,
+            cases: vec![skipped(&crate::cases::CASES[0], 1, "a test")],
+        };
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(names(&json), ["began", "cases", "engine", "rate", "seed", "stack", "took"]);
+        let case = &json["cases"][0];
+        let expected = "bound duplicated errors fault_at healed_at kept lost name recovered_after \
+                        requests seed timeline verdict violations what window";
+        assert_eq!(names(case).join(" "), expected);
+        assert_eq!(names(&case["bound"]), ["errors", "recover", "slowest"]);
+        assert_eq!(case["verdict"], "skipped");
+    }
+
     #[test]
     fn a_timeline_counts_by_when_requests_were_due() {
         let sample =

@@ -13,6 +13,8 @@ use crate::env::Kind;
 use crate::stack::certificate;
 use crate::stack::trial::{self, Trial};
 
+/// The file for scripts; docs/reliability.md describes it.
+const REPORT: &str = "report.json";
 /// Every case, with a cold build before.
 const LIMIT: Duration = Duration::from_secs(90 * 60);
 
@@ -29,19 +31,23 @@ pub(crate) fn drill(ctx: &Ctx, kind: Kind, args: &DrillArgs) -> Result<()> {
         return ctx.run_loud(program(ctx).arg("--list"));
     }
     setup::ensure(ctx)?;
+    let report = folder(ctx).join(REPORT);
+    if report.exists() {
+        // An earlier run's; nobody shall take it for this one's.
+        fs::remove_file(&report).with_context(|| format!("delete {}", report.display()))?;
+    }
     let trial = Trial::prepare(ctx, "drill", kind)?;
     trial.sweep(ctx)?;
     let drilled = drill_on(ctx, &trial, args);
     // Whatever happened, and even after Ctrl-C: nothing of it stays.
     trial.remove(&ctx.shielded())?;
-    drilled?;
-    if args.format.format == Format::Json {
-        let report = folder(ctx).join("report.json");
-        let text =
-            fs::read_to_string(&report).with_context(|| format!("read {}", report.display()))?;
+    // What was found is told, all the more if it is bad. Without a report the error says why.
+    if args.format.format == Format::Json
+        && let Ok(text) = fs::read_to_string(folder(ctx).join(REPORT))
+    {
         print!("{text}");
     }
-    Ok(())
+    drilled
 }
 
 /// The short version, for `ci`: on production's files, as that is where faults cost something.

@@ -2,6 +2,7 @@
 //! and run an engine that does not take the logs.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -13,8 +14,9 @@ use crate::stack::{Stopped, signal};
 
 /// How long somebody's report keeps the table.
 const REPORT: Duration = Duration::from_secs(8);
-/// How often a migration is tried, as the backend's engine does it.
-const ATTEMPTS: usize = 8;
+/// How often a migration is tried, and the pause between, as the backend's engine does it.
+const ATTEMPTS: usize = 10;
+const PAUSE: Duration = Duration::from_secs(1);
 /// Enough for the pipe (64 KB) to be full, and to stay so for a while.
 const BLOCKED: Duration = Duration::from_secs(20);
 
@@ -37,7 +39,7 @@ pub(super) fn migration(scene: &Scene) -> Running<'_> {
                 if outcome.is_ok() {
                     break;
                 }
-                scene.hold(Duration::from_millis(500)).await;
+                scene.hold(PAUSE).await;
             }
             outcome
         };
@@ -77,12 +79,12 @@ fn parent(pid: i32) -> Result<i32> {
 /// the one that is taken afterwards restores.
 pub(super) fn backup(scene: &Scene) -> Running<'_> {
     Box::pin(async move {
+        let is_over = AtomicBool::new(false);
         let backups = async {
-            let mut failed = 0;
-            for _ in 0..3 {
-                failed += usize::from(scene.xtask(&["backup"]).await.is_err());
+            while !is_over.load(Ordering::Relaxed) {
+                // It may fail, and it may not: what is kept afterwards counts.
+                let _ = scene.xtask(&["backup"]).await;
             }
-            failed
         };
         let kills = async {
             for service in ["postgres", "redis", "postgres"] {
@@ -92,7 +94,12 @@ pub(super) fn backup(scene: &Scene) -> Running<'_> {
             }
             anyhow::Ok(())
         };
-        let (_, killed) = tokio::join!(backups, kills);
+        let kills = async {
+            let killed = kills.await;
+            is_over.store(true, Ordering::Relaxed);
+            killed
+        };
+        let ((), killed) = tokio::join!(backups, kills);
         scene.healed();
         killed?;
         scene.stack.wait_healthy(Duration::from_secs(30)).await?;

@@ -82,7 +82,7 @@ pub const CASES: &[Case] = &[
     case("aof-middle-flipped", "a byte in the middle of Redis' log is another, for 5 s", honest(15), damage::middle_flipped),
 
     case("postgres-connections", "a client takes every connection of PostgreSQL for 8 s", honest(3), exhaust::connections),
-    case("migration-blocked", "a migration waits for a transaction of 8 s", honest(3), operate::migration),
+    case("migration-blocked", "a migration waits for a transaction of 8 s", UNSEEN, operate::migration),
     case("backup-under-faults", "backups while PostgreSQL and Redis are killed", honest(12), operate::backup),
     case("log-pipe-blocked", "nobody takes the backend's log for 20 s", UNSEEN, operate::log_pipe),
     case("slow-loris", "600 clients send the head of a request drop by drop", UNSEEN, crowd::slow_loris),
@@ -105,3 +105,24 @@ pub const CASES: &[Case] = &[
     case("clock-ahead", "the machine's clock an hour ahead for 8 s", UNSEEN, machine::clock_ahead).on(Ground::Machine),
     case("clock-behind", "the machine's clock an hour behind for 8 s", UNSEEN, machine::clock_behind).on(Ground::Machine),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn there_are_thirty_and_each_has_a_name_of_its_own() {
+        let names: BTreeSet<&str> = CASES.iter().map(|case| case.name).collect();
+        assert_eq!(names.len(), CASES.len());
+        assert!(CASES.iter().filter(|case| case.ground != Ground::Machine).count() >= 30);
+    }
+
+    #[test]
+    fn the_short_version_needs_no_ground_of_its_own() {
+        let quick: Vec<&Case> = CASES.iter().filter(|case| case.quick).collect();
+        assert!(quick.len() >= 8);
+        assert!(quick.iter().all(|case| case.ground == Ground::Usual));
+    }
+}

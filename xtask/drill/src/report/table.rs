@@ -31,7 +31,7 @@ pub fn line(case: &CaseReport) -> String {
 fn row(case: &CaseReport) -> [String; 9] {
     let bound = match case.bound.errors {
         "none" => "no error".to_owned(),
-        _ => format!("{} s", case.bound.recover),
+        _ => format!("{} s, each in {} s", case.bound.recover, case.bound.slowest),
     };
     let window = case
         .window
