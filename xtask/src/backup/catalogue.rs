@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::Write;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -11,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use archive::file;
 
 use super::manifest::{self, MANIFEST, Manifest, SUMS, VERIFICATION};
+use super::partial::{Partial, sync_folder, write_durably};
 use crate::ctx::Ctx;
 use crate::stack::project::{Project, shown};
 
@@ -161,16 +160,7 @@ impl Catalogue {
     /// # Errors
     /// The disk does not take it, or there is one of this second already.
     pub(crate) fn begin(&self, id: &str) -> Result<Partial> {
-        let target = self.folder.join(id);
-        ensure!(!target.exists(), "there is a backup {id} already");
-        let folder = self.folder.join(format!("{PARTIAL}{id}"));
-        // A backup holds everybody's data: it is for this user alone.
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&folder)
-            .with_context(|| format!("make {}", folder.display()))?;
-        Ok(Partial { folder, target, is_kept: false })
+        Partial::begin(&self.folder.join(format!("{PARTIAL}{id}")), &self.folder.join(id))
     }
 
     /// Notes that a restore of this backup has begun to replace data.
@@ -227,65 +217,6 @@ impl Catalogue {
         }
         Ok(())
     }
-}
-
-/// A backup that is being written. Unless it is published, it goes away with this value.
-pub(crate) struct Partial {
-    folder: PathBuf,
-    target: PathBuf,
-    is_kept: bool,
-}
-
-impl Partial {
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
-    }
-
-    /// Writes the manifest and the sums, brings all of it to the disk, and gives it its name.
-    ///
-    /// # Errors
-    /// The disk does not take it: then there is no backup.
-    pub(crate) fn publish(mut self, manifest: &Manifest) -> Result<PathBuf> {
-        let text = serde_json::to_string_pretty(manifest)? + "\n";
-        let mut sums: BTreeMap<String, String> =
-            manifest.files.iter().map(|(name, file)| (name.clone(), file.sha256.clone())).collect();
-        let (_, sum) = file::digest(text.as_bytes())?;
-        sums.insert(MANIFEST.to_owned(), sum);
-        write_durably(&self.folder.join(MANIFEST), text.as_bytes())?;
-        write_durably(&self.folder.join(SUMS), manifest::render_sums(&sums).as_bytes())?;
-        let publish = || -> std::io::Result<()> {
-            sync_folder(&self.folder)?;
-            fs::rename(&self.folder, &self.target)?;
-            self.target.parent().map_or(Ok(()), sync_folder)
-        };
-        publish().with_context(|| format!("put the backup in {}", self.target.display()))?;
-        self.is_kept = true;
-        Ok(self.target.clone())
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        if !self.is_kept {
-            // The next backup removes what stays; the reason of the failure is what matters now.
-            let _ = fs::remove_dir_all(&self.folder);
-        }
-    }
-}
-
-/// Writes a file and waits until it is on the disk.
-pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
-    let write = || -> std::io::Result<()> {
-        let mut file = File::create(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
-    };
-    write().with_context(|| format!("write {}", path.display()))
-}
-
-/// Waits until a folder's list of names is on the disk.
-pub(crate) fn sync_folder(path: &Path) -> std::io::Result<()> {
-    File::open(path)?.sync_all()
 }
 
 /// `20261124T131502Z`

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::catalogue::{self, Backup};
 use super::load::{self, Load};
 use super::manifest::{Server, VERIFICATION};
+use super::partial;
 use super::postgres::Postgres;
 use super::redis::{self, Redis};
 use crate::ctx::{Ctx, Invocation};
@@ -95,7 +96,7 @@ fn write(backup: &Backup, verification: &Verification) -> Result<()> {
         file.write_all(text.as_bytes())?;
         file.as_file().sync_all()?;
         file.persist(&path)?;
-        catalogue::sync_folder(&backup.folder)
+        partial::sync_folder(&backup.folder)
     };
     write().with_context(|| format!("write {}", path.display()))
 }
