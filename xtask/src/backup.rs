@@ -9,6 +9,7 @@ pub(crate) mod catalogue;
 pub(crate) mod drill;
 pub(crate) mod load;
 pub(crate) mod manifest;
+pub(crate) mod offsite;
 pub(crate) mod partial;
 pub(crate) mod postgres;
 pub(crate) mod redis;

@@ -38,6 +38,19 @@ impl Partial {
         &self.folder
     }
 
+    /// Takes a folder inside, which is a whole backup already, as the backup itself.
+    ///
+    /// # Errors
+    /// The disk does not do it.
+    pub(crate) fn adopt(self, inside: &Path) -> Result<()> {
+        let adopt = || -> std::io::Result<()> {
+            sync_folder(inside)?;
+            fs::rename(inside, &self.target)?;
+            self.target.parent().map_or(Ok(()), sync_folder)
+        };
+        adopt().with_context(|| format!("put the backup in {}", self.target.display()))
+    }
+
     /// Writes the manifest and the sums, brings all of it to the disk, and gives it its name.
     ///
     /// # Errors

@@ -14,8 +14,11 @@ pub(crate) struct BackupArgs {
     /// Prove it by a restore at once, as `backup verify` does
     #[arg(long)]
     pub(crate) verify: bool,
+    /// Copy it to BACKUP_REMOTE afterwards, as `backup push` does
+    #[arg(long)]
+    pub(crate) push: bool,
     /// Take none; print what takes one every night: a timer of systemd, or a line for cron
-    #[arg(long, value_name = "FOR", value_enum, num_args = 0..=1, default_missing_value = "systemd", conflicts_with = "verify")]
+    #[arg(long, value_name = "FOR", value_enum, num_args = 0..=1, default_missing_value = "systemd", conflicts_with_all = ["verify", "push"])]
     pub(crate) schedule: Option<Scheduler>,
     #[command(flatten)]
     pub(crate) format: FormatArgs,
@@ -24,7 +27,7 @@ pub(crate) struct BackupArgs {
 #[derive(Subcommand)]
 pub(crate) enum BackupVerb {
     /// Show this project's backups, oldest first
-    List(FormatArgs),
+    List(ListArgs),
     /// Prove that a backup can be restored: into fresh servers without a network, and compare
     Verify {
         /// Its name, or `latest`
@@ -41,11 +44,38 @@ pub(crate) enum BackupVerb {
         #[command(flatten)]
         format: FormatArgs,
     },
+    /// Copy a backup to BACKUP_REMOTE, encrypted for BACKUP_RECIPIENTS, and read it back
+    ///
+    /// The key of S3 comes from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment of
+    /// this command, another server than Amazon's from AWS_ENDPOINT_URL.
+    Push {
+        /// Its name, or `latest`
+        #[arg(value_name = "ID", default_value = "latest")]
+        id: String,
+    },
+    /// Bring a copy back from BACKUP_REMOTE, and check every file
+    Pull {
+        /// Its name, or `latest`
+        #[arg(value_name = "ID", default_value = "latest")]
+        id: String,
+        /// The file with the secret key of age, where the copy is encrypted
+        #[arg(long, value_name = "FILE")]
+        identity: Option<PathBuf>,
+    },
     /// Delete old backups, and keep the last of each day, week and month
     ///
     /// It says which and asks. The newest one is kept in any case, and so is the newest whose
     /// restore was proven. Damaged ones are left for you to look at.
     Prune(PruneArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct ListArgs {
+    /// Show the copies in BACKUP_REMOTE instead
+    #[arg(long)]
+    pub(crate) remote: bool,
+    #[command(flatten)]
+    pub(crate) format: FormatArgs,
 }
 
 #[derive(Args)]
@@ -76,9 +106,13 @@ pub(crate) enum Scheduler {
 pub(crate) struct RestoreArgs {
     /// The backup's name, or `latest`
     pub(crate) id: String,
-    /// Where it is, if not among this project's backups: a folder with backups, or one of them
+    /// Where it is, if not among this project's backups: a folder with backups, one of them, or
+    /// s3://BUCKET/PREFIX with copies
     #[arg(long, value_name = "PLACE")]
-    pub(crate) from: Option<PathBuf>,
+    pub(crate) from: Option<String>,
+    /// The file with the secret key of age, where the copy is encrypted
+    #[arg(long, value_name = "FILE", requires = "from")]
+    pub(crate) identity: Option<PathBuf>,
     /// Restore one of the two, and leave the other's data alone
     #[arg(long, value_enum)]
     pub(crate) only: Option<Part>,

@@ -3,14 +3,14 @@
 mod prune;
 mod schedule;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
 use serde::Serialize;
 
 use crate::backup::catalogue::{self, Backup, Catalogue};
-use crate::backup::{drill, take};
+use crate::backup::{drill, offsite, take};
 use crate::cli::{BackupArgs, BackupVerb, Format, FormatArgs};
 use crate::ctx::Ctx;
 use crate::stack::lock;
@@ -30,7 +30,8 @@ pub(crate) fn backup(ctx: &Ctx, env_file: &Path, args: &BackupArgs) -> Result<()
     }
     match &args.verb {
         None => take(ctx, &project, &catalogue, args),
-        Some(BackupVerb::List(format)) => list(&catalogue, format),
+        Some(BackupVerb::List(args)) if args.remote => list_remote(ctx, &project, &args.format),
+        Some(BackupVerb::List(args)) => list(&catalogue, &args.format),
         Some(BackupVerb::Verify { id, format }) => {
             let backup = catalogue.find(id)?;
             if ctx.is_dry_run() {
@@ -40,12 +41,28 @@ pub(crate) fn backup(ctx: &Ctx, env_file: &Path, args: &BackupArgs) -> Result<()
             verify(ctx, &backup, format)
         }
         Some(BackupVerb::Show { id, format }) => show(&catalogue, id, format),
+        Some(BackupVerb::Push { id }) => {
+            let backup = catalogue.find(id)?;
+            if ctx.is_dry_run() {
+                let place = offsite::place(ctx, &project)?;
+                ctx.ui.say(format!("  would copy {} to {place}", backup.id()));
+                return Ok(());
+            }
+            offsite::push(ctx, &project, &backup)
+        }
+        Some(BackupVerb::Pull { id, identity }) => {
+            pull(ctx, &project, &catalogue, id, identity.as_ref())
+        }
         Some(BackupVerb::Prune(args)) => prune::prune(ctx, &project, &catalogue, args),
     }
 }
 
 fn take(ctx: &Ctx, project: &Project, catalogue: &Catalogue, args: &BackupArgs) -> Result<()> {
     let servers = take::servers(ctx, project)?;
+    if args.push {
+        // Better now than after an hour's work.
+        offsite::place(ctx, project)?;
+    }
     if ctx.is_dry_run() {
         ctx.ui.say(format!(
             "  would save {} and {} to a new folder in {}",
@@ -72,7 +89,42 @@ fn take(ctx: &Ctx, project: &Project, catalogue: &Catalogue, args: &BackupArgs) 
         ui::bytes(backup.manifest.bytes()),
         shown(ctx, &backup.folder)
     ));
-    if args.verify { verify(ctx, &backup, &FormatArgs { format: Format::Text }) } else { Ok(()) }
+    if args.verify {
+        verify(ctx, &backup, &FormatArgs { format: Format::Text })?;
+    }
+    if args.push { offsite::push(ctx, project, &backup) } else { Ok(()) }
+}
+
+fn pull(
+    ctx: &Ctx,
+    project: &Project,
+    catalogue: &Catalogue,
+    id: &str,
+    identity: Option<&PathBuf>,
+) -> Result<()> {
+    let place = offsite::place(ctx, project)?;
+    let name = offsite::find(ctx, &place, id)?;
+    if ctx.is_dry_run() {
+        ctx.ui.say(format!("  would fetch {name} from {place}"));
+        return Ok(());
+    }
+    let _lock = lock::acquire(ctx, project, "backup pull")?;
+    let backup = offsite::pull(ctx, catalogue, &place, &name, identity)?;
+    ctx.ui.say(format!("{} is in {}", backup.id(), shown(ctx, &backup.folder)));
+    Ok(())
+}
+
+fn list_remote(ctx: &Ctx, project: &Project, format: &FormatArgs) -> Result<()> {
+    let place = offsite::place(ctx, project)?;
+    let names = offsite::names(ctx, &place)?;
+    if format.format == Format::Json {
+        println!("{}", serde_json::to_string_pretty(&names)?);
+    } else if names.is_empty() {
+        println!("no copy in {place}; `cargo xtask backup push` makes one");
+    } else {
+        println!("{}", names.join("\n"));
+    }
+    Ok(())
 }
 
 fn verify(ctx: &Ctx, backup: &Backup, format: &FormatArgs) -> Result<()> {

@@ -1,12 +1,13 @@
 //! `restore`: puts a backup in the place of the present data.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::backup::catalogue::{self, Backup, Catalogue};
 use crate::backup::manifest::MANIFEST;
+use crate::backup::offsite;
 use crate::backup::restore::{Parts, Restore};
 use crate::backup::take::{self, Servers};
 use crate::cli::{Part, RestoreArgs};
@@ -23,8 +24,11 @@ use crate::ui;
 pub(crate) fn restore(ctx: &Ctx, env_file: &Path, args: &RestoreArgs) -> Result<()> {
     let project = Project::load(ctx, env_file)?;
     let catalogue = Catalogue::of(ctx, &project);
-    let backup = find(&catalogue, args)?;
     let servers = take::servers(ctx, &project)?;
+    // What is fetched from elsewhere goes away with this.
+    let scratch = tempfile::tempdir_in(made(&project.state_dir(ctx))?)
+        .context("make a folder for what is fetched")?;
+    let backup = find(ctx, &catalogue, args, scratch.path())?;
     let step = ctx.ui.step(format!("check {}", backup.id()));
     catalogue::check(ctx, &backup)?;
     step.done("every file is what was written");
@@ -69,30 +73,43 @@ pub(crate) fn restore(ctx: &Ctx, env_file: &Path, args: &RestoreArgs) -> Result<
     Ok(())
 }
 
-fn find(catalogue: &Catalogue, args: &RestoreArgs) -> Result<Backup> {
+fn made(folder: &Path) -> Result<&Path> {
+    std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    Ok(folder)
+}
+
+fn find(ctx: &Ctx, catalogue: &Catalogue, args: &RestoreArgs, scratch: &Path) -> Result<Backup> {
     let Some(place) = &args.from else {
         return catalogue.find(&args.id);
     };
-    let folder = if place.join(MANIFEST).is_file() {
-        place.clone()
-    } else if args.id == "latest" {
-        let newest = Catalogue::in_folder(place).ids()?.pop_last();
-        let newest = newest.ok_or_else(|| {
-            anyhow::anyhow!("{} is no backup, and there is none in it", place.display())
-        })?;
-        place.join(newest)
-    } else {
-        place.join(&args.id)
-    };
-    let backup = catalogue::open_folder(&folder)?;
+    let folder = Path::new(place);
+    let is_copy = |name: &str| folder.join(name).join(offsite::INDEX).is_file();
+    if offsite::is_address(place) || args.identity.is_some() || is_copy(&args.id) {
+        let name = offsite::find(ctx, place, &args.id)?;
+        return offsite::fetch(ctx, place, &name, &scratch.join(&name), args.identity.as_ref());
+    }
+    let backup = catalogue::open_folder(&in_place(folder, &args.id)?)?;
     ensure!(
         args.id == "latest" || args.id == backup.id(),
-        "{} is the backup {}, and not {}",
-        folder.display(),
+        "{place} is the backup {}, and not {}",
         backup.id(),
         args.id
     );
     Ok(backup)
+}
+
+/// A folder that is a backup, or the one in it.
+fn in_place(place: &Path, id: &str) -> Result<PathBuf> {
+    if place.join(MANIFEST).is_file() {
+        return Ok(place.to_owned());
+    }
+    if id != "latest" {
+        return Ok(place.join(id));
+    }
+    let newest = Catalogue::in_folder(place).ids()?.pop_last();
+    let newest = newest
+        .with_context(|| format!("{} is no backup, and there is none in it", place.display()))?;
+    Ok(place.join(newest))
 }
 
 /// How old a backup is, in words.

@@ -2,13 +2,15 @@
 //! Interrupted ones are in `interruptions`.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use age::secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use crate::stand::{Run, Stand, Visitor, run};
@@ -232,9 +234,59 @@ fn copy_folder(from: &Path, to: &Path) {
     run(Command::new("cp").arg("-a").arg(from).arg(to)).ok();
 }
 
+/// A server that speaks S3, with an empty bucket `shop`.
+struct ObjectStore {
+    child: Child,
+    address: String,
+}
+
+impl ObjectStore {
+    const KEYS: [(&str, &str); 3] = [
+        ("AWS_ACCESS_KEY_ID", "AKTEST"),
+        ("AWS_SECRET_ACCESS_KEY", "the secret of the test"),
+        ("AWS_REGION", "eu-central-1"),
+    ];
+
+    fn start(folder: &Path) -> ObjectStore {
+        fs::create_dir_all(folder.join("shop")).unwrap();
+        let words = ["run", "--quiet", "--locked", "--package", "offsite"];
+        let mut child = Command::new(env!("CARGO"))
+            .args(words)
+            .args(["--example", "s3-server", "--"])
+            .arg(folder)
+            .envs(ObjectStore::KEYS)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut address = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut address).unwrap();
+        ObjectStore { child, address: address.trim().to_owned() }
+    }
+
+    /// Runs xtask with the store's address and keys.
+    fn xtask(&self, stand: &Stand, args: &[&str]) -> Run {
+        let mut command = stand.command(args);
+        run(command.envs(ObjectStore::KEYS).env("AWS_ENDPOINT_URL", &self.address))
+    }
+}
+
+impl Drop for ObjectStore {
+    fn drop(&mut self) {
+        // It ends with its standard input, also behind cargo.
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
 #[test]
 fn on_a_new_server_the_runbook_leads_to_a_serving_stack() {
     let lost = Stand::production();
+    let store = ObjectStore::start(&lost.folder().join("objects"));
+    let key = age::x25519::Identity::generate();
+    let identity = lost.write("identity", key.to_string().expose_secret()).display().to_string();
+    lost.set("BACKUP_REMOTE", "s3://shop/nightly");
+    lost.set("BACKUP_RECIPIENTS", &key.to_public().to_string());
     lost.up().ok();
     let password = "'$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA'";
     lost.sql(&format!(
@@ -242,34 +294,43 @@ fn on_a_new_server_the_runbook_leads_to_a_serving_stack() {
          INSERT INTO notes (account_id, text) SELECT id, 'kept' FROM accounts"
     ));
     lost.xtask(&["redis-cli", "--", "set", "test:key", "kept"]).ok();
-    lost.xtask(&["backup", "--verify"]).ok();
-    // What was put elsewhere: the environment file and a backup. Everything else is gone.
+    store.xtask(&lost, &["backup", "--verify", "--push"]).ok().says(&["encrypted, read back"]);
+    // What was kept elsewhere: the environment file, the secret key, the copy, and here a folder, too.
     let id = id_of_the_newest(&lost);
-    let (env, elsewhere) = (lost.env_text(), lost.write("elsewhere", ""));
-    fs::remove_file(&elsewhere).unwrap();
+    let (env, elsewhere) = (lost.env_text(), lost.folder().join("elsewhere"));
     copy_folder(&lost.backups(), &elsewhere);
     lost.xtask(&["down", "--volumes", "--yes"]).ok();
     fs::remove_dir_all(lost.backups()).unwrap();
     let new = lost;
     new.set_env_text(&env);
-    new.up().ok();
-    assert_eq!(new.sql("SELECT count(*) FROM notes"), "0");
-    let from = elsewhere.display().to_string();
-    let restore = ["restore", "latest", "--from", &from, "--yes"];
-    new.xtask(&restore).ok().says(&[&id, "1 keys"]);
-    assert_eq!(new.sql("SELECT text FROM notes"), "kept");
-    let key = new.xtask(&["redis-cli", "--", "get", "test:key"]).ok();
-    assert_eq!(key.stdout.trim(), "kept");
-    assert_eq!(new.status()["ready"], true);
-    // And what the timer would run.
-    new.xtask(&["backup", "--verify"]).ok();
-    let pruned = prune(
-        &new,
-        &["--keep-last", "1", "--keep-daily", "0", "--keep-weekly", "0", "--keep-monthly", "0"],
-    );
-    pruned.ok().says(&["deleted"]);
-    assert_eq!(ids(&new).len(), 1);
-    let schedule = new.xtask(&["backup", "--schedule"]).ok();
+    let folder = elsewhere.display().to_string();
+    let remote = format!("s3://shop/nightly/{}", new.name);
+    for place in [vec![&*folder], vec![&*remote, "--identity", &identity]] {
+        new.xtask(&["down", "--volumes", "--yes"]).ok();
+        new.up().ok();
+        assert_eq!(new.sql("SELECT count(*) FROM notes"), "0");
+        let restore = [&["restore", "latest", "--yes", "--from"], &place[..]].concat();
+        store.xtask(&new, &restore).ok().says(&[&id, "1 keys"]);
+        assert_eq!(new.sql("SELECT text FROM notes"), "kept");
+        let key = new.xtask(&["redis-cli", "--", "get", "test:key"]).ok();
+        assert_eq!(key.stdout.trim(), "kept");
+        assert_eq!(new.status()["ready"], true);
+    }
+    store.xtask(&new, &["restore", &id, "--from", &remote, "--yes"]).fails(1, &["--identity FILE"]);
+    store.xtask(&new, &["backup", "list", "--remote"]).ok().says(&[&id]);
+    store.xtask(&new, &["backup", "pull", &id, "--identity", &identity]).ok();
+    // The result of its drill came along.
+    assert!(list(&new)[0]["verified_at"].is_string());
+    the_timer(&new);
+}
+
+/// What the timer would run.
+fn the_timer(stand: &Stand) {
+    stand.xtask(&["backup", "--verify"]).ok();
+    let none = ["--keep-daily", "0", "--keep-weekly", "0", "--keep-monthly", "0"];
+    prune(stand, &[&["--keep-last", "1"], &none[..]].concat()).ok().says(&["deleted"]);
+    assert_eq!(ids(stand).len(), 1);
+    let schedule = stand.xtask(&["backup", "--schedule"]).ok();
     schedule.says(&["OnCalendar=", "backup --verify", "backup prune --yes"]);
 }
 

@@ -1,6 +1,7 @@
 //! Secrets are in files that their owners read, and nowhere else.
 
 use std::fs;
+use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -69,6 +70,21 @@ fn no_secret_is_where_it_could_be_read_by_accident() {
             }
         }
         expect_none_in(&secrets, &format!("{service}'s layer"), &exported(&["export", &container]));
+    }
+    search("what `backup --verbose` printed", stand.xtask(&["backup", "--verbose"]).ok());
+    for folder in fs::read_dir(stand.backups()).unwrap() {
+        for file in fs::read_dir(folder.unwrap().path()).unwrap() {
+            let path = file.unwrap().path();
+            let mut content = fs::read(&path).unwrap();
+            if path.extension().is_some_and(|extension| extension == "zst") {
+                let packed = std::mem::take(&mut content);
+                archive::file::decompressor(&packed[..])
+                    .unwrap()
+                    .read_to_end(&mut content)
+                    .unwrap();
+            }
+            expect_none_in(&secrets, &path.display().to_string(), &content);
+        }
     }
     let image = format!("{}-backend:current", stand.name);
     expect_none_in(&secrets, "the backend's image", &exported(&["image", "save", &image]));

@@ -110,6 +110,11 @@ impl Stand {
         self.xtask(&words).ok().stdout.trim().to_owned()
     }
 
+    /// This stack's own folder; it goes away with it.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// A file of this stack's own, such as an overlay.
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.folder.join(name);

@@ -7,8 +7,10 @@ use crate::repo::{self, File, expect_none, expect_used};
 const EXAMPLE: &str = ".env.example";
 
 /// In .env.example though no Compose file reads them.
-const READ_BY_OTHERS: [(&str, &str); 5] = [
+const READ_BY_OTHERS: [(&str, &str); 7] = [
     ("BACKUP_DIR", "xtask writes backups there"),
+    ("BACKUP_REMOTE", "xtask copies backups there"),
+    ("BACKUP_RECIPIENTS", "xtask encrypts copies for them"),
     ("IMAGE_SOURCE", "`cargo xtask up` reads it, and writes its choice there"),
     ("COMPOSE_FILE", "Compose itself reads it, and so does xtask"),
     ("SECRETS_COMMAND", "xtask runs it for the secrets that the file does not have"),

@@ -1,0 +1,142 @@
+//! Where copies lie: a bucket of S3 or of a server that speaks like it, or a folder.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use futures::TryStreamExt;
+use object_store::aws::AmazonS3Builder;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as Key;
+use object_store::{ObjectStore, ObjectStoreExt};
+use serde::{Deserialize, Serialize};
+
+/// The object that is written last: what the others are.
+pub const INDEX: &str = "copy.json";
+/// Ends the name of an encrypted object.
+pub const ENCRYPTED: &str = ".age";
+/// An index is small; whatever is larger is none.
+const LONGEST_INDEX: u64 = 4 << 20;
+
+/// A place for copies.
+#[derive(Clone)]
+pub struct Place {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    prefix: Key,
+    shown: String,
+}
+
+/// What a copy consists of.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Index {
+    /// Who can read it, as age recipients; empty where it is not encrypted.
+    pub recipients: Vec<String>,
+    /// By the name of the object.
+    pub objects: BTreeMap<String, Object>,
+}
+
+/// An object as it is stored.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Object {
+    /// Its length.
+    pub bytes: u64,
+    /// Its SHA-256, in hexadecimal.
+    pub sha256: String,
+}
+
+impl Place {
+    /// Opens `s3://BUCKET/PREFIX` or a folder. The key, the region and the end point of S3 come from
+    /// the environment, under the names that its own tools use (`AWS_ACCESS_KEY_ID` and so on).
+    ///
+    /// # Errors
+    /// It is neither, the folder cannot be made, or the environment does not fit.
+    pub fn open(place: &str) -> Result<Place> {
+        let Some((scheme, rest)) = place.split_once("://") else {
+            return Place::folder(Path::new(place));
+        };
+        ensure!(
+            scheme == "s3",
+            "{place}: copies go to s3://BUCKET/PREFIX or to a folder, and not to {scheme}://"
+        );
+        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        ensure!(!bucket.is_empty(), "{place} names no bucket: s3://BUCKET/PREFIX");
+        let end_point = std::env::var("AWS_ENDPOINT_URL").unwrap_or_default();
+        let store = AmazonS3Builder::from_env()
+            .with_bucket_name(bucket)
+            // Only an end point that says so itself: a server in the next room.
+            .with_allow_http(end_point.starts_with("http://"))
+            .build()
+            .with_context(|| format!("open {place}; the key comes from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and another server than Amazon's from AWS_ENDPOINT_URL"))?;
+        Ok(Place { store: Arc::new(store), prefix: Key::from(prefix), shown: place.to_owned() })
+    }
+
+    fn folder(folder: &Path) -> Result<Place> {
+        fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+        let store = LocalFileSystem::new_with_prefix(folder)
+            .with_context(|| format!("open {}", folder.display()))?
+            .with_fsync(true);
+        let shown = folder.display().to_string();
+        Ok(Place { store: Arc::new(store), prefix: Key::default(), shown })
+    }
+
+    pub(crate) fn key(&self, copy: &str, object: &str) -> Key {
+        self.prefix.clone().join(copy).join(object)
+    }
+
+    /// A copy, for messages.
+    pub(crate) fn show(&self, copy: &str) -> String {
+        format!("{}/{copy}", self.shown.trim_end_matches('/'))
+    }
+
+    /// The names of whole copies, in order.
+    ///
+    /// # Errors
+    /// The place does not answer.
+    pub async fn copies(&self) -> Result<Vec<String>> {
+        let listed = self.store.list_with_delimiter(Some(&self.prefix)).await;
+        let listed = listed.with_context(|| format!("list {}", self.shown))?;
+        let mut names = Vec::new();
+        for folder in listed.common_prefixes {
+            let Some(name) = folder.filename() else { continue };
+            if self.store.head(&folder.clone().join(INDEX)).await.is_ok() {
+                names.push(name.to_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// What a copy consists of; none where there is no whole copy of that name.
+    ///
+    /// # Errors
+    /// The place does not answer, or what it has is no index.
+    pub async fn index(&self, copy: &str) -> Result<Option<Index>> {
+        let key = self.key(copy, INDEX);
+        let got = match self.store.get(&key).await {
+            Ok(got) => got,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("read {}", self.show(copy))),
+        };
+        if got.meta.size > LONGEST_INDEX {
+            bail!("{} is no copy of a backup: its {INDEX} is too large", self.show(copy));
+        }
+        let bytes = got.bytes().await.with_context(|| format!("read {}", self.show(copy)))?;
+        let index = serde_json::from_slice(&bytes)
+            .with_context(|| format!("read {INDEX} of {}", self.show(copy)))?;
+        Ok(Some(index))
+    }
+
+    /// The names of all objects below a copy.
+    pub(crate) async fn objects(&self, copy: &str) -> Result<Vec<String>> {
+        let prefix = self.prefix.clone().join(copy);
+        let listed: Vec<_> = self
+            .store
+            .list(Some(&prefix))
+            .try_collect()
+            .await
+            .with_context(|| format!("list {}", self.show(copy)))?;
+        Ok(listed.iter().filter_map(|meta| meta.location.filename().map(str::to_owned)).collect())
+    }
+}
