@@ -140,21 +140,26 @@ pub(crate) enum Verb {
     ///   cargo xtask logs backend -f   and what comes, until Ctrl-C
     #[command(verbatim_doc_comment)]
     Logs(LogsArgs),
-    /// Apply the migrations, or show which are applied
+    /// Apply the migrations, try them, write one, or show which are applied
     ///
     /// Runs the backend's own engine in a container of its own; `up` does the same by itself, so
     /// this is for the times in between. It never edits or reverts what was applied; see
     /// docs/database-migrations.md.
     ///
     /// Examples:
-    ///   cargo xtask migrate           apply what is pending
-    ///   cargo xtask migrate status    a table of what is applied; writes nothing
+    ///   cargo xtask migrate               apply what is pending
+    ///   cargo xtask migrate status        a table of what is applied; writes nothing
+    ///   cargo xtask migrate new add_tags  write the next file
+    ///   cargo xtask migrate lint          what in new files would hold a busy table up
+    ///   cargo xtask migrate --dry-run     apply what is pending to a copy of the schema
+    ///   cargo xtask migrate schema        write backend/schema.sql and backend/.sqlx anew
     #[command(verbatim_doc_comment)]
     Migrate(MigrateArgs),
     /// Fill the database with sample rows
     ///
-    /// May be repeated: rows that are there are left alone. Refused in production.
-    Seed,
+    /// May be repeated: rows that are there are left alone. With --reset every row is deleted first,
+    /// and everybody signed out; it asks. Refused in production.
+    Seed(SeedArgs),
     /// Take, prove, list and prune backups of tables, roles and sessions
     ///
     /// PostgreSQL's databases, each as it is in one snapshot, and Redis' keys go to

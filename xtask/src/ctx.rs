@@ -117,6 +117,12 @@ impl Ctx {
         Ctx { interrupted: Arc::new(AtomicBool::new(false)), ..self.clone() }
     }
 
+    /// The same capability, which acts in a dry run too: for a scratch copy that is made for the dry
+    /// run and removed by it. Nothing that was there before may be touched through it.
+    pub(crate) fn on_scratch(&self) -> Ctx {
+        Ctx { options: Options { dry_run: false, ..self.options }, ..self.clone() }
+    }
+
     /// This program's own file, for commands that run it on another stack.
     pub(crate) fn program(&self) -> &Path {
         &self.program

@@ -52,7 +52,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Status(args) => commands::status::status(&ctx, &env_file, &args)?,
         Verb::Logs(args) => return commands::logs::logs(&ctx, &env_file, &args),
         Verb::Migrate(args) => return commands::db::migrate(&ctx, &env_file, &args),
-        Verb::Seed => commands::db::seed(&ctx, &env_file)?,
+        Verb::Seed(args) => commands::db::seed(&ctx, &env_file, &args)?,
         Verb::Backup(args) => commands::backup::backup(&ctx, &env_file, &args)?,
         Verb::Restore(args) => commands::restore::restore(&ctx, &env_file, &args)?,
         Verb::Psql(args) => return commands::shell::psql(&ctx, &env_file, &args),

@@ -249,3 +249,24 @@ fn an_environment_file_that_others_can_read_is_closed() {
     assert!(text.contains("readable by other users (mode 644)"), "{text}");
     assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
 }
+
+#[test]
+fn a_new_migration_has_the_next_number_and_a_name_that_the_engine_takes() {
+    let bench = Bench::new();
+    let folder = bench.path("backend/migrations");
+    fs::create_dir_all(&folder).unwrap();
+    for file in ["0009_a.sql", "0010_b.sql", "README.md"] {
+        fs::write(folder.join(file), "").unwrap();
+    }
+    ok(&bench.xtask(&["migrate", "new", "add_tags", "--dry-run"]));
+    assert!(!folder.join("0011_add_tags.sql").exists());
+    let output = bench.xtask(&["migrate", "new", "add_tags"]);
+    ok(&output);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "backend/migrations/0011_add_tags.sql\n");
+    ok(&bench.xtask(&["migrate", "new", "index_tags", "--no-transaction"]));
+    let text = fs::read_to_string(folder.join("0012_index_tags.sql")).unwrap();
+    assert!(text.starts_with("-- no-transaction\n"), "{text}");
+    let text = said(&bench.xtask(&["migrate", "new", "Add-Tags"]));
+    assert!(text.contains("`Add-Tags` is no name for a migration"), "{text}");
+    assert_eq!(bench.calls(), Vec::<String>::new());
+}

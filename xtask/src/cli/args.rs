@@ -80,6 +80,49 @@ pub(crate) struct MigrateArgs {
 pub(crate) enum MigrateVerb {
     /// Show which migrations are applied; writes nothing
     Status(FormatArgs),
+    /// Write the next numbered file, and print its name
+    New(NewMigrationArgs),
+    /// Find statements in new files that would hold a table in use up
+    ///
+    /// New is what came since this branch left the main one. Each finding has the file, the line, the
+    /// reason and the safe way; a comment `-- squawk-ignore RULE -- REASON` above a statement accepts
+    /// it. A part of `ci`.
+    Lint(LintArgs),
+    /// Write backend/schema.sql and backend/.sqlx anew
+    ///
+    /// On a database of its own, made from nothing by every migration and dropped afterwards. After a
+    /// new migration, and after a change of a statement that the compiler checks.
+    Schema(SchemaArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct NewMigrationArgs {
+    /// What it does, such as add_tags: lower-case letters, digits and `_`
+    pub(crate) name: String,
+    /// For one statement that PostgreSQL refuses in a transaction, such as CREATE INDEX CONCURRENTLY
+    #[arg(long)]
+    pub(crate) no_transaction: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct LintArgs {
+    /// Look at every file
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct SchemaArgs {
+    /// Change nothing, and fail if a file is out of step: a part of `ci`
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct SeedArgs {
+    /// Delete every row first. Asks
+    #[arg(long)]
+    pub(crate) reset: bool,
 }
 
 #[derive(Args)]

@@ -10,13 +10,14 @@ use anyhow::{Context, Result, anyhow, bail};
 use xshell::cmd;
 
 use crate::cli::TestArgs;
-use crate::commands::{drill, setup};
+use crate::commands::{db, drill, setup};
 use crate::ctx::{Ctx, Interrupted, Invocation};
 use crate::env::{Kind, random_hex};
 use crate::host::packages;
-use crate::stack::project::{self, Project};
+use crate::stack::certificate;
+use crate::stack::project;
+use crate::stack::running::address_of;
 use crate::stack::trial::Trial;
-use crate::stack::{certificate, running};
 use crate::ui;
 
 /// A cold build of everything with all tests, on two cores.
@@ -129,6 +130,7 @@ pub(crate) fn ci(ctx: &Ctx) -> Result<()> {
     })?;
     checks.check("unit tests", || unit_tests(ctx))?;
     checks.check("shell scripts", || shell_scripts(ctx))?;
+    checks.check("migrations", || db::lint(ctx, false))?;
     if host {
         checks.check("compose files", || compose_files(ctx))?;
         on_a_stack_of_their_own(ctx, &mut checks, false)?;
@@ -216,6 +218,9 @@ fn on_a_stack_of_their_own(ctx: &Ctx, checks: &mut Checks, keep: bool) -> Result
 
 fn tests_on(ctx: &Ctx, checks: &mut Checks, trial: &Trial) -> Result<()> {
     if checks.check("stack up", || trial.up(ctx))? {
+        checks.check("schema and statements", || {
+            ctx.run_loud(trial.xtask(ctx, &["migrate", "schema", "--check"])?)
+        })?;
         checks.check("tests through nginx", || backend_tests(ctx, trial))?;
         checks.check("tests of the driver", || driver_tests(ctx, trial))?;
     }
@@ -242,18 +247,6 @@ fn backend_tests(ctx: &Ctx, trial: &Trial) -> Result<()> {
         .env("STACK_REDIS_PASSWORD", value("REDIS_PASSWORD"))
         .env("STACK_SESSION_SECRET", value("SESSION_SECRET"));
     ctx.run_loud(tests.limit(LIMIT))
-}
-
-/// Where a test reaches a service that production does not publish: its address on the bridge, which
-/// this host is a member of.
-fn address_of(ctx: &Ctx, project: &Project, service: &str, port: u16) -> Result<String> {
-    let containers = running::containers(ctx, project)?;
-    let container = containers.iter().find(|container| container.service == service);
-    let container = container.with_context(|| format!("find the container of {service}"))?;
-    let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
-    let inspect = ["inspect", "--format", format, &container.id];
-    let address = ctx.read(Invocation::new("docker").args(inspect))?;
-    Ok(format!("{}:{port}", address.trim()))
 }
 
 /// Makes the role `tests` in a trial stack and returns its password: tests have databases and roles

@@ -247,6 +247,21 @@ fn parse_time(text: &str) -> Option<SystemTime> {
     humantime::parse_rfc3339(text).ok().filter(|time| *time > SystemTime::UNIX_EPOCH)
 }
 
+/// Where this host reaches a service that production does not publish: its address on the bridge,
+/// which this host is a member of.
+///
+/// # Errors
+/// The service has no container.
+pub(crate) fn address_of(ctx: &Ctx, project: &Project, service: &str, port: u16) -> Result<String> {
+    let containers = containers(ctx, project)?;
+    let container = containers.iter().find(|container| container.service == service);
+    let container = container.with_context(|| format!("find the container of {service}"))?;
+    let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+    let inspect = ["inspect", "--format", format, &container.id];
+    let address = ctx.read(Invocation::new("docker").args(inspect))?;
+    Ok(format!("{}:{port}", address.trim()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

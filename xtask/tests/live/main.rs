@@ -10,6 +10,7 @@ mod hardening;
 mod images;
 mod interruptions;
 mod lifecycle;
+mod migrations;
 mod mutations;
 mod scripts;
 mod secrets;

@@ -21,7 +21,7 @@ const SAMPLE_LIVES: [&str; 9] = [
 ];
 
 /// Generated from the code: made again once the domain is gone.
-const SAMPLE_FOLLOWS: [&str; 1] = ["backend/openapi.json"];
+const SAMPLE_FOLLOWS: [&str; 2] = ["backend/openapi.json", "backend/schema.sql"];
 
 /// Lines elsewhere, as they begin: those by which the backend takes the domain in, and the English
 /// word.
