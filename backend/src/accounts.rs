@@ -35,7 +35,9 @@ pub fn router() -> OpenApiRouter<App> {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Credentials {
+    #[schema(max_length = 254, pattern = r"^\s*[!-?A-~]+@[!-\-/-?A-~]+(\.[!-\-/-?A-~]+)*\s*$")]
     email: String,
+    #[schema(min_length = 8, max_length = 128)]
     password: String,
 }
 
@@ -43,6 +45,7 @@ struct Credentials {
 #[serde(deny_unknown_fields)]
 struct PasswordChange {
     current_password: String,
+    #[schema(min_length = 8, max_length = 128)]
     new_password: String,
 }
 

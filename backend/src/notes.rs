@@ -34,7 +34,8 @@ pub fn router() -> OpenApiRouter<App> {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewNote {
-    #[schema(min_length = 1, max_length = 2000)]
+    /// Something to see in it, and no U+0000.
+    #[schema(min_length = 1, max_length = 2000, pattern = r"^[^\u0000]*\S[^\u0000]*$")]
     text: String,
 }
 
@@ -58,7 +59,7 @@ struct NoteList {
 
 /// The caller's notes, newest first. Pages go by key: what is written meanwhile shifts nothing.
 #[utoipa::path(
-    get, path = "/api/notes", tag = "notes", params(Page), security(("session" = [])),
+    get, path = "/api/notes", operation_id = "list_notes", tag = "notes", params(Page), security(("session" = [])),
     responses(
         (status = 200, body = NoteList),
         (status = 400, body = Problem),
@@ -94,8 +95,9 @@ impl NoteList {
 /// Writes a note. With an `Idempotency-Key`, writes it once: the same request again gets the same
 /// answer.
 #[utoipa::path(
-    post, path = "/api/notes", tag = "notes", request_body = NewNote,
-    params(("Idempotency-Key" = Option<String>, Header, description = "Chosen by the client.")),
+    post, path = "/api/notes", operation_id = "create_note", tag = "notes", request_body = NewNote,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Chosen by the client.",
+            min_length = 1, max_length = 255, pattern = "^[!-~]+$")),
     security(("session" = [], "token" = [])),
     responses(
         (status = 201, body = Note),

@@ -64,7 +64,7 @@ enum Keep {
 
 /// Where the caller is signed in.
 #[utoipa::path(
-    get, path = "/api/sessions", tag = "sessions", security(("session" = [])),
+    get, path = "/api/sessions", operation_id = "list_sessions", tag = "sessions", security(("session" = [])),
     responses((status = 200, body = SessionList), (status = 401, body = Problem))
 )]
 async fn list(

@@ -1,5 +1,6 @@
 //! `test` and `ci`: everything that can be checked, one verdict at the end.
 
+mod api;
 mod production;
 
 use std::fs;
@@ -222,6 +223,7 @@ fn tests_on(ctx: &Ctx, checks: &mut Checks, trial: &Trial) -> Result<()> {
             ctx.run_loud(trial.xtask(ctx, &["migrate", "schema", "--check"])?)
         })?;
         checks.check("tests through nginx", || backend_tests(ctx, trial))?;
+        checks.check("API and its description", || api::check(ctx, trial))?;
         checks.check("tests of the driver", || driver_tests(ctx, trial))?;
     }
     Ok(())
