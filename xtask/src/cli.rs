@@ -225,9 +225,11 @@ pub(crate) enum Verb {
     Test(TestArgs),
     /// Check everything, as a continuous integration server does
     ///
-    /// Formatting, lints, unit tests, shell scripts, every combination of Compose files, then the
-    /// whole stack under a name, ports and volumes of its own, with all integration tests. It
-    /// goes on after a failure, gives one verdict at the end, and cleans up after itself.
+    /// Formatting, lints, unit tests, shell scripts, new migrations, every combination of Compose
+    /// files, then the whole stack under a name, ports and volumes of its own: whether the schema and
+    /// the described statements are in step, all integration tests, and the API against its
+    /// description. It goes on after a failure, gives one verdict at the end, and cleans up after
+    /// itself.
     Ci,
     /// Look for what could keep the stack from working, and say what to do about it
     ///

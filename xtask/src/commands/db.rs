@@ -37,6 +37,7 @@ pub(crate) fn migrate(ctx: &Ctx, env_file: &Path, args: &MigrateArgs) -> Result<
             let json: &[&str] =
                 if format.format == Format::Json { &["--format", "json"] } else { &[] };
             let (project, _) = running_container(ctx, env_file, "postgres")?;
+            warn_of_old_image(ctx, env_file)?;
             let command = engine(&project, &[]).arg("status").args(json.iter().copied());
             return Ok(passed_on(ctx.hand_over(command)?));
         }
@@ -68,6 +69,20 @@ fn bring_image_up_to_date(ctx: &Ctx, env_file: &Path) -> Result<()> {
     let source = images::settle_source(ctx, &mut project)?;
     if build::out_of_date(ctx, &project, &wanted, source)?.iter().any(|name| name == BACKEND) {
         build::bring_up_to_date(ctx, &project, &wanted, source, false)?;
+    }
+    Ok(())
+}
+
+/// A look changes nothing, so it builds nothing either.
+fn warn_of_old_image(ctx: &Ctx, env_file: &Path) -> Result<()> {
+    let (project, wanted) = load(ctx, env_file)?;
+    if let Some(source) = project.image_source()?
+        && build::out_of_date(ctx, &project, &wanted, source)?.iter().any(|name| name == BACKEND)
+    {
+        ctx.ui.warn(
+            "the backend's image is older than its files, and a migration that is new is not in it: \
+             `cargo xtask build` builds it",
+        );
     }
     Ok(())
 }
