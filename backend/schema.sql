@@ -37,14 +37,6 @@ ALTER TABLE public.notes ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     CACHE 1
 );
 
-CREATE TABLE public.schema_migrations (
-    version bigint NOT NULL,
-    name text NOT NULL,
-    checksum text NOT NULL,
-    applied_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    duration_ms bigint NOT NULL
-);
-
 ALTER TABLE ONLY public.accounts
     ADD CONSTRAINT accounts_email_key UNIQUE (email);
 
@@ -56,9 +48,6 @@ ALTER TABLE ONLY public.notes
 
 ALTER TABLE public.notes
     ADD CONSTRAINT notes_request_whole CHECK (((request_key IS NULL) = (request_hash IS NULL))) NOT VALID;
-
-ALTER TABLE ONLY public.schema_migrations
-    ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
 
 CREATE INDEX notes_by_account ON public.notes USING btree (account_id, id DESC);
 

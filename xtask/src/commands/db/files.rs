@@ -138,7 +138,8 @@ fn new_files(ctx: &Ctx) -> Result<Option<Vec<String>>> {
     Ok(Some(names))
 }
 
-fn every_file(folder: &Path) -> Result<Vec<String>> {
+/// The files of migrations in order, as seen from the root.
+pub(super) fn every_file(folder: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| format!("list {FOLDER}"))? {
         let name = entry?.file_name().to_string_lossy().into_owned();

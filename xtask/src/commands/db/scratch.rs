@@ -100,9 +100,17 @@ impl Scratch<'_> {
     }
 
     /// Has the engine apply what this database does not have yet.
-    pub(super) fn migrate(&self, project: &Project) -> Result<()> {
+    fn migrate(&self, project: &Project) -> Result<()> {
         let database = format!("PG_DBNAME={}", self.name);
         self.ctx.run_loud(engine(project, &["--env", &database]))
+    }
+
+    /// Applies a file as the owner of the schema, as the engine would.
+    pub(super) fn apply(&self, file: &str, text: &str) -> Result<()> {
+        let psql = psql_as("owner", self.container, &self.name);
+        let is_alone = text.lines().next().map(str::trim_end) == Some("-- no-transaction");
+        let psql = if is_alone { psql } else { psql.arg("--single-transaction") };
+        self.ctx.run(psql.stdin(text)).with_context(|| format!("apply {file} to an empty database"))
     }
 
     /// What `pg_dump` says about a database.
@@ -125,7 +133,11 @@ fn drop_database(ctx: &Ctx, container: &str, name: &str) -> Result<()> {
 
 /// As the superuser, over the socket.
 fn psql(container: &str, database: &str) -> Invocation {
-    let words = ["-v", "ON_ERROR_STOP=1", "--no-psqlrc", "--quiet", "--username", "postgres"];
+    psql_as("postgres", container, database)
+}
+
+fn psql_as(role: &str, container: &str, database: &str) -> Invocation {
+    let words = ["-v", "ON_ERROR_STOP=1", "--no-psqlrc", "--quiet", "--username", role];
     inside(container, "psql").args(words).args(["--dbname", database])
 }
 
