@@ -2,9 +2,10 @@
 //! the program that still runs. One finding: file, line, why, and the safe way. Exit code 1 if there
 //! is one.
 //!
-//! The rules are Squawk's. This program chooses among them, and tells the safe way in terms of our
-//! migration engine. `cargo xtask migrate lint` knows which files are new, and calls it.
+//! Most rules are Squawk's. This program chooses among them, adds some, and tells the safe way in terms
+//! of our migration engine. `cargo xtask migrate lint` knows which files are new, and calls it.
 
+mod ours;
 mod rules;
 
 use std::fmt;
@@ -14,8 +15,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use squawk_line_index::LineIndex;
 use squawk_linter::Linter;
-use squawk_syntax::ast::{AstNode, Stmt};
-use squawk_syntax::{Parse, SourceFile, SyntaxKind};
+use squawk_syntax::{SourceFile, SyntaxToken};
 
 /// The first line of a file that the engine applies outside a transaction.
 const NO_TRANSACTION: &str = "-- no-transaction";
@@ -71,39 +71,20 @@ fn lint(text: &str) -> Vec<Finding> {
     let mut linter = Linter::with_rules(&[], rules::LEFT_OUT);
     let in_transaction = text.lines().next().map(str::trim_end) != Some(NO_TRANSACTION);
     linter.settings.assume_in_transaction = in_transaction;
-    let found = linter.lint(&parsed, text).into_iter().map(|violation| Finding {
+    let violations = linter.lint(&parsed, text).into_iter();
+    // Some are reported whether they are left out or not.
+    let violations = violations.filter(|found| !rules::LEFT_OUT.contains(&found.code));
+    let found = violations.map(|violation| Finding {
         line: lines.line_col(violation.text_range.start()).line + 1,
         rule: violation.code.to_string(),
         why: violation.message,
         instead: rules::safe_way(violation.code).map(str::to_owned).or(violation.help),
     });
     let mut found: Vec<Finding> = found.collect();
-    if in_transaction {
-        found.extend(concurrently(&parsed, &lines));
-        found.sort_by_key(|finding| finding.line);
-    }
+    let line_of = |token: &SyntaxToken| lines.line_col(token.text_range().start()).line + 1;
+    found.extend(ours::lint(parsed.tree().stmts(), text, in_transaction, &line_of));
+    found.sort_by_key(|finding| finding.line);
     found
-}
-
-/// `CONCURRENTLY` in a file that is one transaction. Squawk has this rule for a file of several
-/// statements only, because it cannot know that our engine makes a transaction of a single one too.
-fn concurrently(parsed: &Parse<SourceFile>, lines: &LineIndex) -> Vec<Finding> {
-    // The one statement that may stand in a transaction with that word.
-    let statements = parsed.tree().stmts().filter(|stmt| !matches!(stmt, Stmt::Refresh(_)));
-    let words = statements.flat_map(|stmt| {
-        let tokens = stmt.syntax().descendants_with_tokens();
-        tokens.filter(|token| token.kind() == SyntaxKind::CONCURRENTLY_KW).collect::<Vec<_>>()
-    });
-    let finding = |word: squawk_syntax::SyntaxElement| Finding {
-        line: lines.line_col(word.text_range().start()).line + 1,
-        rule: "concurrently-in-transaction".to_owned(),
-        why: "PostgreSQL refuses CONCURRENTLY inside a transaction, and this file is one."
-            .to_owned(),
-        instead: Some(
-            "the statement alone in a file whose first line is `-- no-transaction`".to_owned(),
-        ),
-    };
-    words.map(finding).collect()
 }
 
 #[cfg(test)]

@@ -32,6 +32,17 @@ const BLOCKING: &[(&str, &str)] = &[
     ("ALTER TABLE notes RENAME COLUMN text TO body;", "renaming-column"),
     ("ALTER TABLE notes RENAME TO memos;", "renaming-table"),
     ("TRUNCATE notes CASCADE;", "ban-truncate-cascade"),
+    ("TRUNCATE notes;", "truncate"),
+    ("LOCK TABLE notes IN ACCESS EXCLUSIVE MODE;", "lock-table"),
+    ("CLUSTER notes USING notes_by_account;", "table-rewrite"),
+    ("VACUUM FULL notes;", "table-rewrite"),
+    ("ALTER TABLE notes SET UNLOGGED;", "table-rewrite"),
+    ("ALTER TABLE notes SET TABLESPACE slow;", "table-rewrite"),
+    ("ALTER TABLE notes ADD COLUMN n bigserial;", "serial-column"),
+    ("ALTER TABLE notes ADD COLUMN n int CHECK (n > 0);", "column-with-check"),
+    ("REFRESH MATERIALIZED VIEW v;", "refresh-concurrently"),
+    ("SET LOCAL lock_timeout = 0;", "lock-timeout-changed"),
+    ("RESET lock_timeout;", "lock-timeout-changed"),
 ];
 
 #[test]
@@ -57,6 +68,10 @@ fn what_blocks_nobody_is_left_alone() {
         "ALTER TABLE notes ADD CONSTRAINT u UNIQUE USING INDEX i;",
         "-- no-transaction\nCREATE INDEX CONCURRENTLY IF NOT EXISTS i ON notes (text);",
         "REFRESH MATERIALIZED VIEW CONCURRENTLY v;",
+        "CREATE TABLE t (id bigserial PRIMARY KEY, n int CHECK (n > 0));",
+        "VACUUM notes;",
+        "SET LOCAL work_mem = '64MB';",
+        "INSERT INTO notes (text) VALUES ('LOCK TABLE notes; SET lock_timeout = 0');",
         "-- no-transaction\nDROP INDEX CONCURRENTLY IF EXISTS i;",
         "INSERT INTO notes (text) VALUES ('CREATE INDEX i ON notes (text);');",
     ];
@@ -69,6 +84,8 @@ fn what_blocks_nobody_is_left_alone() {
 fn a_comment_above_the_statement_accepts_a_rule_and_no_other() {
     let accepted = "-- squawk-ignore ban-drop-table -- unused since release 7\nDROP TABLE notes;";
     assert_eq!(rules(accepted), Vec::<String>::new());
+    let ours = "-- squawk-ignore truncate -- unused since release 7\nTRUNCATE notes;";
+    assert_eq!(rules(ours), Vec::<String>::new());
     let other = "-- squawk-ignore ban-drop-column -- unused since release 7\nDROP TABLE notes;";
     assert!(rules(other).contains(&"ban-drop-table".to_owned()));
 }
