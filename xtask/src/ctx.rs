@@ -8,10 +8,10 @@
 mod invocation;
 mod pipe;
 mod process;
+mod terminal;
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 pub(crate) use self::invocation::{Invocation, Output};
-use self::invocation::{TAIL_LINES, cannot_start, check, how_it_ended, over_time};
+use self::invocation::{Tail, cannot_start, check, how_it_ended, over_time};
 pub(crate) use self::pipe::{Patient, Pipe, Talk};
 pub(crate) use self::process::Follow;
 use self::process::end_group;
@@ -73,6 +73,9 @@ pub(crate) struct Ctx {
     program: PathBuf,
     options: Options,
     interrupted: Arc<AtomicBool>,
+    /// SIGTERM came. The terminal sends Ctrl-C to a program that was handed over as well; this it
+    /// does not hear of.
+    terminated: Arc<AtomicBool>,
     pub(crate) ui: Ui,
 }
 
@@ -86,9 +89,12 @@ impl Ctx {
                 .and_then(|_| signal_hook::flag::register(signal, interrupted.clone()))
                 .context("listen for Ctrl-C")?;
         }
+        let terminated = Arc::new(AtomicBool::new(false));
+        signal_hook::flag::register(signal_hook::consts::SIGTERM, terminated.clone())
+            .context("listen for the end")?;
         // Asked for at the start: a rebuild of xtask while it runs would change the answer.
         let program = std::env::current_exe().context("find the program's own file")?;
-        Ok(Ctx { root, program, options, interrupted, ui })
+        Ok(Ctx { root, program, options, interrupted, terminated, ui })
     }
 
     /// The project's root folder.
@@ -169,19 +175,15 @@ impl Ctx {
             return Ok(());
         }
         let verbose = self.ui.is_verbose();
-        let mut tail = VecDeque::new();
+        let mut tail = Tail::default();
         let status = self.stream(&invocation, |line| {
             if verbose {
-                self.ui.say(format!("  | {line}"));
+                self.ui.say(format!("  {} | {line}", step.label()));
             }
             step.note(&line);
-            tail.push_back(line);
-            if tail.len() > TAIL_LINES {
-                tail.pop_front();
-            }
+            tail.push(line);
         })?;
-        let stderr = Vec::from(tail).join("\n");
-        check(&invocation, Output { status, stdout: String::new(), stderr }).map(drop)
+        check(&invocation, tail.into_output(status)).map(drop)
     }
 
     /// Runs a command that changes something and prints every line of its output, as it comes.
@@ -190,7 +192,14 @@ impl Ctx {
         if !self.announced(&invocation) {
             return Ok(());
         }
-        let status = self.stream(&invocation, |line| self.ui.say(line))?;
+        let mut tail = Tail::default();
+        let status = self.stream(&invocation, |line| {
+            self.ui.say(&line);
+            tail.push(line);
+        })?;
+        if self.ui.is_quiet() {
+            return check(&invocation, tail.into_output(status)).map(drop);
+        }
         if !status.success() {
             bail!("`{invocation}` failed ({}); its output stands above", how_it_ended(status));
         }
@@ -204,27 +213,39 @@ impl Ctx {
         mut on_line: impl FnMut(String),
     ) -> Result<ExitStatus> {
         let follow = Follow::start(self, invocation)?;
-        let end = Instant::now() + invocation.limit;
+        let end = Instant::now() + invocation.deadline();
         let mut deadline = invocation.first_line.map_or(end, |limit| Instant::now() + limit);
+        // A command that never stops talking is interrupted and has a deadline like any other, and so
+        // has one that closed its streams and goes on.
         loop {
-            match follow.lines.recv_timeout(TICK) {
-                Ok(line) => {
-                    deadline = end;
-                    on_line(line);
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    if let Err(error) = self.check_interrupted() {
-                        follow.end();
-                        return Err(error);
-                    }
-                    if Instant::now() > deadline {
-                        follow.end();
-                        bail!("{}", over_time(invocation));
-                    }
-                }
-                Err(RecvTimeoutError::Disconnected) => return follow.wait(),
+            let next = follow.lines.recv_timeout(TICK);
+            if next == Err(RecvTimeoutError::Disconnected)
+                && let Some(status) = follow.ended_within(TICK)?
+            {
+                return Ok(status);
+            }
+            self.check_running(deadline, invocation, || follow.end())?;
+            if let Ok(line) = next {
+                deadline = end;
+                on_line(line);
             }
         }
+    }
+
+    /// Whether a command may go on; otherwise it is ended, and the error says why.
+    fn check_running(
+        &self,
+        deadline: Instant,
+        invocation: &Invocation,
+        end: impl FnOnce(),
+    ) -> Result<()> {
+        let interrupted = self.check_interrupted();
+        if interrupted.is_err() || Instant::now() > deadline {
+            end();
+        }
+        interrupted?;
+        ensure!(Instant::now() <= deadline, "{}", over_time(invocation));
+        Ok(())
     }
 
     /// Starts a command that tells what happens, line by line, until it is dropped.
@@ -232,20 +253,6 @@ impl Ctx {
         let invocation = command.into();
         self.ui.echo(&invocation.to_string());
         Follow::start(self, &invocation)
-    }
-
-    /// Gives the terminal to a program (psql, a shell, a log that is followed) until it ends.
-    pub(crate) fn hand_over(&self, command: impl Into<Invocation>) -> Result<ExitStatus> {
-        let invocation = command.into();
-        if !self.announced(&invocation) {
-            return Ok(ExitStatus::default());
-        }
-        // xshell and duct would close or redirect the standard streams.
-        let mut command = invocation.command();
-        let status = command.status().with_context(|| cannot_start(&invocation))?;
-        // Ctrl-C went to the program; it was not meant for us.
-        self.interrupted.store(false, Ordering::Relaxed);
-        Ok(status)
     }
 
     /// Reads from the engine's own interface what its client has no words for. Only where the
@@ -264,42 +271,6 @@ impl Ctx {
         let status = head.lines().next().unwrap_or_default();
         ensure!(status.contains(" 200"), "the engine answers `{status}` to {path}");
         serde_json::from_str(body).with_context(|| format!("read the engine's answer to {path}"))
-    }
-
-    /// Whether consent is at hand without asking: `--yes`, or `CI=true`.
-    pub(crate) fn has_consent(&self) -> bool {
-        self.options.yes || std::env::var_os("CI").is_some_and(|value| value == "true")
-    }
-
-    /// Asks before data is deleted. `--yes` alone is consent: a server that sets `CI=true` has not
-    /// said a word about data.
-    pub(crate) fn confirm_loss(&self, question: &str, instead: &str) -> Result<()> {
-        if self.options.yes || self.options.dry_run { Ok(()) } else { self.ask(question, instead) }
-    }
-
-    /// Asks before something that reaches beyond the project.
-    ///
-    /// Without a terminal and without consent it fails, and `instead` says what to run.
-    pub(crate) fn confirm(&self, question: &str, instead: &str) -> Result<()> {
-        if self.has_consent() || self.options.dry_run {
-            return Ok(());
-        }
-        self.ask(question, instead)
-    }
-
-    fn ask(&self, question: &str, instead: &str) -> Result<()> {
-        if !std::io::stdin().is_terminal() {
-            bail!("{question} needs consent, and there is no terminal to ask on; {instead}");
-        }
-        eprint!("{question}? [y/N] ");
-        std::io::stderr().flush().ok();
-        let mut answer = String::new();
-        std::io::stdin().read_line(&mut answer).context("read the answer")?;
-        self.check_interrupted()?;
-        if matches!(answer.trim(), "y" | "Y" | "yes") {
-            return Ok(());
-        }
-        bail!("{question}: not confirmed, so nothing was changed");
     }
 
     /// Stands still for a while, unless Ctrl-C is pressed.
@@ -354,7 +325,7 @@ impl Ctx {
             .stderr_capture()
             .start()
             .with_context(|| cannot_start(invocation))?;
-        let deadline = Instant::now() + invocation.limit;
+        let deadline = Instant::now() + invocation.deadline();
         loop {
             let waited = handle.wait_timeout(TICK).with_context(|| cannot_start(invocation))?;
             if let Some(output) = waited {
@@ -364,14 +335,7 @@ impl Ctx {
                     stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
                 });
             }
-            if let Err(error) = self.check_interrupted() {
-                end_group(&handle);
-                return Err(error);
-            }
-            if Instant::now() > deadline {
-                end_group(&handle);
-                bail!("{}", over_time(invocation));
-            }
+            self.check_running(deadline, invocation, || end_group(&handle))?;
         }
     }
 }

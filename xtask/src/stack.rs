@@ -11,6 +11,7 @@ pub(crate) mod rendering;
 pub(crate) mod report;
 pub(crate) mod running;
 pub(crate) mod secrets;
+pub(crate) mod timings;
 pub(crate) mod tracker;
 pub(crate) mod trial;
 pub(crate) mod usage;

@@ -30,12 +30,21 @@ pub(crate) struct Ui {
 
 impl Ui {
     pub(crate) fn new(volume: Volume) -> Ui {
+        // `NO_COLOR` is a promise; CLICOLOR_FORCE, which `console` knows as well, does not break it.
+        if std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) {
+            console::set_colors_enabled(false);
+            console::set_colors_enabled_stderr(false);
+        }
         let live = volume == Volume::Normal && console::user_attended_stderr();
         Ui { volume, bars: MultiProgress::new(), live }
     }
 
     pub(crate) fn is_verbose(&self) -> bool {
         self.volume == Volume::Verbose
+    }
+
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.volume == Volume::Quiet
     }
 
     /// One line of talk.
@@ -112,6 +121,11 @@ pub(crate) struct Step {
 }
 
 impl Step {
+    /// What the work is called.
+    pub(crate) fn label(&self) -> &str {
+        &self.label
+    }
+
     /// What is going on right now, for the live line.
     pub(crate) fn note(&self, text: &str) {
         if let Some(bar) = &self.bar {

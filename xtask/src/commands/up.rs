@@ -17,7 +17,7 @@ use crate::stack::readiness::{self, Make, Outcome};
 use crate::stack::running::{self, Container};
 use crate::stack::tracker::Tracker;
 use crate::stack::wanted::{self, Wanted};
-use crate::stack::{certificate, lock, ports, report, secrets};
+use crate::stack::{certificate, lock, ports, report, secrets, timings};
 use crate::ui;
 
 /// Making containers is quick; removing old ones waits for their graceful stop.
@@ -53,16 +53,20 @@ pub(crate) fn up(ctx: &Ctx, env_file: &Path, args: &UpArgs) -> Result<()> {
     let plan = make_plan(ctx, &wanted, &containers, &built.ids, &[]);
     warn_of_orphans(ctx, &plan);
     if plan.is_empty() {
+        if args.timings {
+            println!("{}", timings::render(&Tracker::new(&wanted, &plan)));
+        }
         renew_certificate(ctx, &project)?;
         return say_up(ctx, &project, "nothing to do, all is up", started);
     }
     clear_the_way(ctx, &plan, &containers)?;
     let make = making(ctx, &project, &plan);
     let tracker = Tracker::new(&wanted, &plan);
-    let tracker = become_ready(ctx, &project, tracker, make, args.wait.limit())?;
+    let outcome = readiness::carry_out(ctx, &project, tracker, make, args.wait.limit())?;
     if args.timings {
-        print_timings(&tracker);
+        println!("{}", timings::render(outcome.tracker()));
     }
+    expect_ready(ctx, &project, outcome)?;
     renew_certificate(ctx, &project)?;
     say_up(ctx, &project, "all is up", started)
 }
@@ -90,28 +94,28 @@ pub(crate) fn wait(ctx: &Ctx, env_file: &Path, args: &WaitArgs) -> Result<()> {
     let started = Instant::now();
     let project = Project::load(ctx, env_file)?;
     let wanted = wanted::wanted(ctx, &project)?;
-    let tracker = readiness::waiting_for(&wanted, &running::containers(ctx, &project)?);
-    become_ready(ctx, &project, tracker, None, args.limit())?;
+    let containers = running::containers(ctx, &project)?;
+    if containers.is_empty() {
+        bail!(
+            "there is no container of `{}` to wait for; `cargo xtask up` makes and starts them",
+            project.name
+        );
+    }
+    let tracker = readiness::waiting_for(&wanted, &containers);
+    let outcome = readiness::carry_out(ctx, &project, tracker, None, args.limit())?;
+    expect_ready(ctx, &project, outcome)?;
     say_up(ctx, &project, "all is up", started)
 }
 
-fn become_ready(
-    ctx: &Ctx,
-    project: &Project,
-    tracker: Tracker,
-    make: Option<Make>,
-    limit: Duration,
-) -> Result<Tracker> {
-    match readiness::carry_out(ctx, project, tracker, make, limit)? {
-        Outcome::AllReady(tracker) => Ok(tracker),
-        Outcome::NotReady(tracker, reason) => {
-            let report = report::not_ready(ctx, project, &tracker);
-            bail!(
-                "the stack is not ready, and {reason}:\n{report}\nwhat works was left running; \
-                   `cargo xtask logs SERVICE` shows more, and `cargo xtask up` tries again"
-            );
-        }
-    }
+fn expect_ready(ctx: &Ctx, project: &Project, outcome: Outcome) -> Result<()> {
+    let Outcome::NotReady(tracker, reason) = outcome else {
+        return Ok(());
+    };
+    let report = report::not_ready(ctx, project, &tracker);
+    bail!(
+        "the stack is not ready, and {reason}:\n{report}\nwhat works was left running; \
+           `cargo xtask logs SERVICE` shows more, and `cargo xtask up` tries again"
+    );
 }
 
 /// What is wanted minus what is there. `ids` are those of the images, by reference; the images of
@@ -217,44 +221,6 @@ fn print_plan(ctx: &Ctx, plan: &Plan, built: &[String]) {
         println!("{:<9} {name:<9} no service of the Compose files", "leave");
     }
     ctx.ui.say("nothing was changed (--dry-run)");
-}
-
-fn print_timings(tracker: &Tracker) {
-    let cell = |time: Option<Duration>| time.map_or_else(|| "-".to_owned(), ui::seconds);
-    let rows: Vec<Vec<String>> = tracker
-        .services
-        .iter()
-        .map(|tracked| {
-            let took = tracked.ready_at.zip(tracked.launched_at).map(|(ready, from)| ready - from);
-            vec![
-                tracked.service.clone(),
-                cell(tracked.launched_at),
-                cell(tracked.ready_at),
-                cell(took),
-                tracked.depends_on.join(", "),
-            ]
-        })
-        .collect();
-    println!("{}", ui::table(&["SERVICE", "STARTED AT", "HEALTHY AT", "TOOK", "AFTER"], &rows));
-    println!("critical path: {}", critical_path(tracker).join(" → "));
-}
-
-/// The chain of services in which each waited for the one before it, ending with the last.
-fn critical_path(tracker: &Tracker) -> Vec<String> {
-    let ready_at =
-        |name: &str| tracker.services.iter().find(|t| t.service == name).and_then(|t| t.ready_at);
-    let last = tracker.services.iter().max_by_key(|tracked| tracked.ready_at);
-    let mut path: Vec<String> = last.iter().map(|tracked| tracked.service.clone()).collect();
-    while let Some(tracked) =
-        path.last().and_then(|name| tracker.services.iter().find(|t| &t.service == name))
-    {
-        let Some(before) = tracked.depends_on.iter().max_by_key(|name| ready_at(name)) else {
-            break;
-        };
-        path.push(before.clone());
-    }
-    path.reverse();
-    path
 }
 
 fn say_up(ctx: &Ctx, project: &Project, what: &str, started: Instant) -> Result<()> {

@@ -21,22 +21,24 @@ const SETTLE: Duration = Duration::from_millis(150);
 /// Only Ctrl-C ends it. What fails is shown, and the next change is waited for.
 pub(crate) fn watch(ctx: &Ctx, env_file: &Path, args: &UpArgs) -> Result<()> {
     loop {
-        let built_from = state(ctx, env_file)?;
+        // Asked for once a turn and not at every look: Compose answers in a tenth of a second.
+        let paths = watched(ctx, env_file);
+        let built_from = state(ctx, &paths);
         match up::up(ctx, env_file, args) {
             Ok(()) => {}
             Err(error) if error.is::<Interrupted>() => return Err(error),
             Err(error) => ctx.ui.warn(format!("{error:#}")),
         }
         ctx.ui.say("watching for changes; Ctrl-C ends it and leaves the stack running");
-        wait_for_change(ctx, env_file, &built_from)?;
+        wait_for_change(ctx, &paths, &built_from)?;
     }
 }
 
-fn wait_for_change(ctx: &Ctx, env_file: &Path, built_from: &str) -> Result<()> {
+fn wait_for_change(ctx: &Ctx, paths: &[PathBuf], built_from: &str) -> Result<()> {
     let mut seen = built_from.to_owned();
     loop {
         ctx.pause(if seen == built_from { INTERVAL } else { SETTLE })?;
-        let now = state(ctx, env_file)?;
+        let now = state(ctx, paths);
         if now != built_from && now == seen {
             return Ok(());
         }
@@ -44,17 +46,23 @@ fn wait_for_change(ctx: &Ctx, env_file: &Path, built_from: &str) -> Result<()> {
     }
 }
 
-/// A digest of everything that `up` looks at. The site is not part of it: nginx serves its folder
-/// as it is.
-fn state(ctx: &Ctx, env_file: &Path) -> Result<String> {
-    // A file that cannot be read right now is a change as well: `up` will say what is wrong.
+/// A digest of the files, or why there is none: one that cannot be read right now, as an editor replaces
+/// it, is a change as well. If it stays so, `up` says what is wrong.
+fn state(ctx: &Ctx, paths: &[PathBuf]) -> String {
+    inputs::digest(ctx.root(), paths, &[]).unwrap_or_else(|error| format!("{error:#}"))
+}
+
+/// Everything that `up` looks at. The site is not part of it: nginx serves its folder as it is.
+fn watched(ctx: &Ctx, env_file: &Path) -> Vec<PathBuf> {
+    // Where a file is broken, so that nothing can be read from it, its repair is waited for.
     let stack = load(ctx, env_file).ok();
     let services = stack.iter().flat_map(|(_, wanted)| &wanted.services);
     let read_at_start = services.flat_map(|service| &service.restart_on_change);
     let compose_files = stack.iter().flat_map(|(project, _)| &project.compose_files);
     let mut paths: Vec<PathBuf> = build::BACKEND_INPUTS.map(PathBuf::from).to_vec();
-    paths.extend(["compose.yaml", "deploy/distro"].map(PathBuf::from));
+    let always = ["compose.yaml", "compose.prod.yaml", "deploy/distro"];
+    paths.extend(always.map(PathBuf::from));
     paths.extend(compose_files.map(PathBuf::from).chain(read_at_start.cloned()));
     paths.push(env_file.to_owned());
-    inputs::digest(ctx.root(), &paths, &[])
+    paths
 }

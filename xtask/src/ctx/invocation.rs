@@ -1,5 +1,6 @@
 //! External commands as values, and what they left behind as text.
 
+use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::process::CommandExt;
@@ -12,7 +13,7 @@ use anyhow::{Result, bail};
 /// How long a command may take when its caller names no limit.
 const DEFAULT_LIMIT: Duration = Duration::from_secs(60);
 /// How many last lines of a failed command's output go into its error.
-pub(super) const TAIL_LINES: usize = 40;
+const TAIL_LINES: usize = 40;
 
 /// An external command as a value: what to run, where, with what, and for how long at the most.
 #[derive(Clone, Debug)]
@@ -22,7 +23,8 @@ pub(crate) struct Invocation {
     envs: Vec<(OsString, Option<OsString>)>,
     dir: Option<PathBuf>,
     pub(super) stdin: Vec<u8>,
-    pub(super) limit: Duration,
+    /// None: the caller has named none.
+    pub(super) limit: Option<Duration>,
     pub(super) first_line: Option<Duration>,
 }
 
@@ -34,7 +36,7 @@ impl Invocation {
             envs: Vec::new(),
             dir: None,
             stdin: Vec::new(),
-            limit: DEFAULT_LIMIT,
+            limit: None,
             first_line: None,
         }
     }
@@ -72,8 +74,12 @@ impl Invocation {
 
     /// The deadline, counted from the start.
     pub(crate) fn limit(mut self, limit: Duration) -> Self {
-        self.limit = limit;
+        self.limit = Some(limit);
         self
+    }
+
+    pub(super) fn deadline(&self) -> Duration {
+        self.limit.unwrap_or(DEFAULT_LIMIT)
     }
 
     /// The deadline for the first line of output, where it is streamed: something that hangs
@@ -149,6 +155,24 @@ pub(crate) struct Output {
     pub(crate) stderr: String,
 }
 
+/// The last lines of what a command says while it runs, for the error if it fails.
+#[derive(Default)]
+pub(super) struct Tail(VecDeque<String>);
+
+impl Tail {
+    pub(super) fn push(&mut self, line: String) {
+        self.0.push_back(line);
+        if self.0.len() > TAIL_LINES {
+            self.0.pop_front();
+        }
+    }
+
+    pub(super) fn into_output(self, status: ExitStatus) -> Output {
+        let stderr = Vec::from(self.0).join("\n");
+        Output { status, stdout: String::new(), stderr }
+    }
+}
+
 /// Turns a command that did not succeed into an error with what it said.
 pub(super) fn check(invocation: &Invocation, output: Output) -> Result<Output> {
     if output.status.success() {
@@ -175,7 +199,7 @@ pub(super) fn cannot_start(invocation: &Invocation) -> String {
 }
 
 pub(super) fn over_time(invocation: &Invocation) -> String {
-    let limit = crate::ui::seconds(invocation.limit);
+    let limit = crate::ui::seconds(invocation.deadline());
     match invocation.first_line {
         Some(first) => {
             let first = crate::ui::seconds(first);

@@ -2,7 +2,6 @@
 //! is to read is written here, so that a pipeline is a few Rust readers and writers between two
 //! commands, and each command's own end is looked at. A shell would forget all but the last.
 
-use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
@@ -15,7 +14,7 @@ use anyhow::{Context, Error, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::invocation::{Invocation, Output, TAIL_LINES, cannot_start, check, over_time};
+use super::invocation::{Invocation, Output, Tail, cannot_start, check, over_time};
 use super::process::TERM_GRACE;
 use super::{Ctx, Interrupted, TICK};
 
@@ -23,7 +22,7 @@ use super::{Ctx, Interrupted, TICK};
 pub(crate) struct Pipe {
     invocation: Invocation,
     child: Child,
-    said: Option<JoinHandle<Vec<String>>>,
+    said: Option<JoinHandle<Tail>>,
     watch: Arc<Watch>,
 }
 
@@ -57,7 +56,7 @@ impl Ctx {
         let stderr = child.stderr.take().context("open a pipe for errors")?;
         let said = thread::spawn(move || tail(BufReader::new(stderr)));
         let watch = Arc::new(Watch::default());
-        let (ctx, watched, limit) = (self.clone(), watch.clone(), invocation.limit);
+        let (ctx, watched, limit) = (self.clone(), watch.clone(), invocation.deadline());
         let pid = Pid::from_child(&child);
         thread::spawn(move || watch_over(&ctx, pid, &watched, limit));
         Ok(Pipe { invocation, child, said: Some(said), watch })
@@ -89,9 +88,9 @@ impl Pipe {
     pub(crate) fn finish(mut self) -> Result<()> {
         // Else a command that reads would wait for us.
         drop(self.child.stdin.take());
-        let mut stdout = String::new();
+        let mut stdout = Vec::new();
         if let Some(mut rest) = self.child.stdout.take() {
-            rest.read_to_string(&mut stdout).context("read the end of the output")?;
+            rest.read_to_end(&mut stdout).context("read the end of the output")?;
         }
         let status = self.child.wait();
         self.watch.is_over.store(true, Ordering::Relaxed);
@@ -102,7 +101,8 @@ impl Pipe {
             Some(Reason::Deadline) => bail!("{}", over_time(&self.invocation)),
             None => {}
         }
-        check(&self.invocation, Output { status, stdout, stderr: said.join("\n") }).map(drop)
+        let stdout = String::from_utf8_lossy(&stdout).into_owned();
+        check(&self.invocation, Output { stdout, ..said.into_output(status) }).map(drop)
     }
 
     /// What went wrong when our side of a pipe failed: what the command itself says comes first,
@@ -232,13 +232,10 @@ fn is_alive(pid: Pid) -> bool {
     stat.is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().starts_with(" Z"))
 }
 
-fn tail(from: impl BufRead) -> Vec<String> {
-    let mut lines = VecDeque::new();
+fn tail(from: impl BufRead) -> Tail {
+    let mut tail = Tail::default();
     for line in from.split(b'\n').map_while(Result::ok) {
-        lines.push_back(String::from_utf8_lossy(&line).trim_end().to_owned());
-        if lines.len() > TAIL_LINES {
-            lines.pop_front();
-        }
+        tail.push(String::from_utf8_lossy(&line).trim_end().to_owned());
     }
-    lines.into()
+    tail
 }

@@ -51,9 +51,11 @@ impl Follow {
         Ok(Follow { handle: Arc::new(handle), command: invocation.to_string(), lines })
     }
 
-    pub(super) fn wait(&self) -> Result<ExitStatus> {
-        let output = self.handle.wait().with_context(|| format!("wait for `{}`", self.command))?;
-        Ok(output.status)
+    /// How it ended, if it does so in time.
+    pub(super) fn ended_within(&self, time: Duration) -> Result<Option<ExitStatus>> {
+        let ended = self.handle.wait_timeout(time);
+        let ended = ended.with_context(|| format!("wait for `{}`", self.command))?;
+        Ok(ended.map(|output| output.status))
     }
 
     pub(super) fn end(&self) {

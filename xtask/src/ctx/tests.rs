@@ -10,6 +10,7 @@ fn ctx(options: Options) -> Ctx {
         program: PathBuf::new(),
         options,
         interrupted: Arc::new(AtomicBool::new(false)),
+        terminated: Arc::new(AtomicBool::new(false)),
         ui: Ui::new(Volume::Quiet),
     }
 }
@@ -125,14 +126,61 @@ fn after_an_interruption_nothing_is_started_but_by_a_shielded_gate() {
     assert!(ctx.shielded().read(sh("true")).is_ok());
 }
 
-#[test]
-fn a_running_command_ends_at_an_interruption() {
-    let ctx = ctx(Options::default());
-    let flag = ctx.interrupted.clone();
+/// Sets a flag while something runs.
+fn raise_soon(flag: &Arc<AtomicBool>) {
+    let flag = flag.clone();
     thread::spawn(move || {
         thread::sleep(Duration::from_millis(100));
         flag.store(true, Ordering::Relaxed);
     });
+}
+
+/// Says a word again and again without a pause in which anything else could be noticed.
+fn talkative() -> Invocation {
+    sh("while :; do echo word; done")
+}
+
+#[test]
+fn a_running_command_ends_at_an_interruption() {
+    for command in [sh("sleep 600"), talkative()] {
+        let ctx = ctx(Options::default());
+        raise_soon(&ctx.interrupted);
+        let error = ctx.run_loud(command).expect_err("it is interrupted");
+        assert!(error.is::<Interrupted>(), "{error:#}");
+    }
+    let ctx = ctx(Options::default());
+    raise_soon(&ctx.interrupted);
     let error = ctx.run(sh("sleep 600")).expect_err("it is interrupted");
     assert!(error.is::<Interrupted>(), "{error:#}");
+}
+
+#[test]
+fn a_command_that_talks_without_end_or_closes_its_streams_has_a_deadline_too() {
+    for command in [talkative(), sh("exec >/dev/null 2>&1; sleep 600")] {
+        let said = message(
+            ctx(Options::default()).stream(&command.limit(Duration::from_millis(300)), |_| ()),
+        );
+        assert!(said.contains("did not end within 0.30 s and was stopped"), "{said}");
+    }
+}
+
+#[test]
+fn a_program_with_the_terminal_ends_with_us_and_at_a_deadline_that_is_set() {
+    let gate = ctx(Options::default());
+    // Ctrl-C is the program's own affair.
+    raise_soon(&gate.interrupted);
+    assert!(gate.hand_over(sh("sleep 0.3")).unwrap().success());
+    assert!(gate.check_interrupted().is_ok());
+    raise_soon(&gate.terminated);
+    let error = gate.hand_over(Invocation::new("sleep").arg("600")).expect_err("it is ended");
+    assert!(error.is::<Interrupted>(), "{error:#}");
+    let slow = Invocation::new("sleep").arg("600").limit(Duration::from_millis(100));
+    let said = message(ctx(Options::default()).hand_over(slow));
+    assert!(said.contains("did not end within 0.10 s"), "{said}");
+}
+
+#[test]
+fn where_nothing_is_shown_the_error_has_what_was_said() {
+    let said = message(ctx(Options::default()).run_loud(sh("echo the cause; exit 1")));
+    assert!(said.ends_with("failed (exit code 1):\n  the cause"), "{said}");
 }

@@ -5,11 +5,12 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
@@ -49,6 +50,8 @@ pub(crate) fn acquire(ctx: &Ctx, project: &Project, command: &str) -> Result<Loc
         .write(true)
         .create(true)
         .truncate(false)
+        // What stands there under the lock's name may be a link to a file that is dear to somebody.
+        .custom_flags(OFlags::NOFOLLOW.bits() as i32)
         .open(&path)
         .with_context(|| format!("open the lock {}", path.display()))?;
     let started = Instant::now();
@@ -87,7 +90,20 @@ fn lock_path(project: &Project) -> Result<PathBuf> {
         .mode(0o700)
         .create(&folder)
         .with_context(|| format!("make the folder for locks {}", folder.display()))?;
+    expect_ours(&folder, user)?;
     Ok(folder.join(format!("{}.lock", project.name)))
+}
+
+/// Everybody may make a folder where temporary files are, under any name.
+fn expect_ours(folder: &Path, user: u32) -> Result<()> {
+    let found = fs::symlink_metadata(folder)
+        .with_context(|| format!("look at the folder for locks {}", folder.display()))?;
+    ensure!(
+        found.is_dir() && found.uid() == user && found.mode() & 0o022 == 0,
+        "{} is to hold locks, and another user could write there: remove it, or set TMPDIR",
+        folder.display()
+    );
+    Ok(())
 }
 
 fn describe_holder(file: &mut File) -> String {
@@ -114,4 +130,27 @@ fn write_holder(file: &mut File, command: &str) -> Result<()> {
 
 fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |age| age.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_folder_that_others_can_write_to_holds_no_lock() {
+        let parent = tempfile::tempdir().unwrap();
+        let (folder, link) = (parent.path().join("locks"), parent.path().join("link"));
+        fs::create_dir(&folder).unwrap();
+        symlink(&folder, &link).unwrap();
+        let user = rustix::process::getuid().as_raw();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+        expect_ours(&folder, user).unwrap();
+        assert!(expect_ours(&link, user).is_err());
+        assert!(expect_ours(&folder, user + 1).is_err());
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+        let error = expect_ours(&folder, user).expect_err("anybody can write there");
+        assert!(error.to_string().contains("set TMPDIR"), "{error:#}");
+    }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread;
+use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -16,7 +16,7 @@ use crate::ctx::{Ctx, Follow, Invocation};
 use crate::stack::plan::{Action, Plan};
 use crate::stack::project::Project;
 use crate::stack::running::{self, Container, parse_health};
-use crate::stack::tracker::{Event, Phase, Tracked, Tracker};
+use crate::stack::tracker::{Event, Life, Phase, Tracked, Tracker};
 use crate::stack::wanted::Wanted;
 
 /// How often the events are checked against the truth: the stream can break with the engine.
@@ -31,12 +31,26 @@ pub(crate) enum Outcome {
     NotReady(Tracker, String),
 }
 
+impl Outcome {
+    /// Where each service stood at the end.
+    pub(crate) fn tracker(&self) -> &Tracker {
+        match self {
+            Outcome::AllReady(tracker) | Outcome::NotReady(tracker, _) => tracker,
+        }
+    }
+}
+
 /// Makes the containers that are missing or out of date. The first services start while the
 /// others' containers are still being made.
 pub(crate) type Make = Box<dyn FnOnce() -> Result<()> + Send>;
 
-fn make_containers(make: Make, services: Vec<String>, sender: Sender<(String, Event)>) {
-    thread::spawn(move || {
+fn make_containers<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    make: Make,
+    services: Vec<String>,
+    sender: Sender<(String, Event)>,
+) {
+    scope.spawn(move || {
         let result = make().map_err(|error| format!("{error:#}"));
         for service in services {
             // The wait may have ended for another reason; then nobody listens any more.
@@ -53,6 +67,19 @@ fn make_containers(make: Make, services: Vec<String>, sender: Sender<(String, Ev
 pub(crate) fn carry_out(
     ctx: &Ctx,
     project: &Project,
+    tracker: Tracker,
+    make: Option<Make>,
+    limit: Duration,
+) -> Result<Outcome> {
+    // However the wait ends, no command of it goes on behind the caller's back, without the lock: the
+    // scope ends when they have. After Ctrl-C the gate ends them; otherwise each has its own limit.
+    thread::scope(|scope| carry_out_in(scope, ctx, project, tracker, make, limit))
+}
+
+fn carry_out_in<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    ctx: &'scope Ctx,
+    project: &'scope Project,
     mut tracker: Tracker,
     make: Option<Make>,
     limit: Duration,
@@ -66,11 +93,11 @@ pub(crate) fn carry_out(
     if let Some(make) = make {
         let to_make = tracker.services.iter().filter(|tracked| !tracked.exists);
         let names = to_make.map(|tracked| tracked.service.clone()).collect();
-        make_containers(make, names, sender.clone());
+        make_containers(scope, make, names, sender.clone());
     }
     loop {
         for (service, action) in tracker.take_startable(started.elapsed()) {
-            launch(ctx, project, service, action, sender.clone());
+            launch(scope, ctx, project, (service, action), sender.clone());
         }
         screen.show(&tracker);
         if tracker.is_done() {
@@ -106,16 +133,15 @@ fn drain(inbox: &Receiver<(String, Event)>, tracker: &mut Tracker, started: Inst
 }
 
 /// Starts a container in a thread of its own: two that may start do so at the same time.
-fn launch(
-    ctx: &Ctx,
-    project: &Project,
-    service: String,
-    action: Action,
+fn launch<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    ctx: &'scope Ctx,
+    project: &'scope Project,
+    (service, action): (String, Action),
     sender: Sender<(String, Event)>,
 ) {
-    let (ctx, project) = (ctx.clone(), project.clone());
-    thread::spawn(move || {
-        let result = start_container(&ctx, &project, &service, action);
+    scope.spawn(move || {
+        let result = start_container(ctx, project, &service, action);
         let result = result.map_err(|error| format!("it could not be started: {error:#}"));
         // The wait may have ended for another reason; then nobody listens any more.
         let _ = sender.send((service, Event::Launched(result)));
@@ -191,9 +217,9 @@ fn resync(
 ) -> Result<()> {
     let at = started.elapsed();
     for container in running::containers(ctx, project)? {
-        let running = container.is_running();
+        let life = Life::of(&container.status);
         let (health, probe) = (container.health, container.last_probe);
-        let seen = Event::Seen { running, health, probe, at };
+        let seen = Event::Seen { life, health, probe, at };
         // The receiver lives as long as the wait.
         let _ = sender.send((container.service, seen));
     }

@@ -8,6 +8,10 @@ use crate::stack::wanted::Wanted;
 
 /// A container that ended this often while we wait will not get well by waiting.
 const DEATHS_UNTIL_HOPELESS: u32 = 3;
+/// A container that stands still this long is brought back by nobody: the restart policy would have, and
+/// another command that is about to start it has had its chance.
+const STANDSTILL: Duration = Duration::from_secs(10);
+
 /// Where a service stands while we wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -36,11 +40,32 @@ pub(crate) enum Event {
     OutOfMemory,
     /// The truth, as read from the engine at this time.
     Seen {
-        running: bool,
+        life: Life,
         health: Health,
         probe: Option<String>,
         at: Duration,
     },
+}
+
+/// Whether a container lives, as the engine calls its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    Running,
+    /// Made, restarting or being removed: it changes without our doing.
+    Passing,
+    /// Ended or paused.
+    Still,
+}
+
+impl Life {
+    /// From the engine's word.
+    pub(crate) fn of(status: &str) -> Life {
+        match status {
+            "running" => Life::Running,
+            "exited" | "dead" | "paused" => Life::Still,
+            _ => Life::Passing,
+        }
+    }
 }
 
 /// One service's way to readiness, in time since the beginning.
@@ -51,6 +76,10 @@ pub(crate) struct Tracked {
     pub(crate) phase: Phase,
     /// Its container is there, and can be started.
     pub(crate) exists: bool,
+    /// When its container was made, if that was part of the wait.
+    pub(crate) made_at: Option<Duration>,
+    /// Since when it has been seen to stand still.
+    still_since: Option<Duration>,
     pub(crate) deaths: u32,
     /// What the last health probe said.
     pub(crate) last_probe: Option<String>,
@@ -86,6 +115,8 @@ impl Tracker {
                 ready_at: (phase == Phase::Ready).then_some(Duration::ZERO),
                 phase,
                 exists: !step.action.makes_container(),
+                made_at: None,
+                still_since: None,
                 deaths: 0,
                 last_probe: None,
                 out_of_memory: false,
@@ -124,10 +155,10 @@ impl Tracker {
             return;
         };
         match (event, &tracked.phase) {
-            (Event::Appeared, Phase::Blocked(Action::Create)) => tracked.exists = true,
+            (Event::Appeared, Phase::Blocked(Action::Create)) => tracked.made(now),
             // In place of an old one it has to be renamed first.
             (Event::Appeared, _) => {}
-            (Event::Created(Ok(())), _) => tracked.exists = true,
+            (Event::Created(Ok(())), _) => tracked.made(now),
             (Event::Created(Err(reason)), _) => tracked.phase = Phase::Failed(reason),
             (_, Phase::Failed(_) | Phase::Blocked(_)) => {}
             (Event::Launched(Err(reason)), _) => tracked.phase = Phase::Failed(reason),
@@ -146,11 +177,14 @@ impl Tracker {
                 tracked.phase = Phase::Failed("its health check gave up".to_owned());
             }
             (Event::Health(_), _) => {}
-            (Event::Seen { running: true, health, probe, at }, Phase::Starting)
+            (Event::Seen { life, health, probe, at }, Phase::Starting)
                 if tracked.settled_at.is_some_and(|settled| at > settled) =>
             {
-                tracked.last_probe = probe;
-                tracked.seen(health, now);
+                tracked.lives(life, now);
+                if life == Life::Running {
+                    tracked.last_probe = probe;
+                    tracked.seen(health, now);
+                }
             }
             (Event::Seen { .. }, _) => {}
         }
@@ -178,6 +212,24 @@ impl Tracker {
 }
 
 impl Tracked {
+    fn made(&mut self, now: Duration) {
+        if !self.exists {
+            self.exists = true;
+            self.made_at = Some(now);
+        }
+    }
+
+    fn lives(&mut self, life: Life, now: Duration) {
+        if life != Life::Still {
+            self.still_since = None;
+            return;
+        }
+        let since = *self.still_since.get_or_insert(now);
+        if now.saturating_sub(since) >= STANDSTILL {
+            self.phase = Phase::Failed("it stands still, and nobody starts it".to_owned());
+        }
+    }
+
     fn seen(&mut self, health: Health, now: Duration) {
         match health {
             Health::Healthy | Health::None => self.ready(now),
@@ -334,11 +386,27 @@ mod tests {
     #[test]
     fn a_missed_event_is_made_up_for_by_what_is_seen() {
         let mut tracker = tracker([Action::Wait, Action::Keep, Action::Keep]);
-        let seen = |health| Event::Seen { running: true, health, probe: None, at: NOW };
+        let seen = |health| Event::Seen { life: Life::Running, health, probe: None, at: NOW };
         tracker.apply("db", seen(Health::Starting), NOW);
         assert!(!tracker.is_done());
         tracker.apply("db", seen(Health::Healthy), NOW);
         assert!(tracker.is_done());
+    }
+
+    #[test]
+    fn a_container_that_stands_still_is_waited_for_a_moment_and_no_longer() {
+        let seen = |life, at| Event::Seen { life, health: Health::None, probe: None, at };
+        let mut tracker = tracker([Action::Wait, Action::Keep, Action::Keep]);
+        let mut look = |life, at| {
+            tracker.apply("db", seen(life, at), at);
+            tracker.is_hopeless()
+        };
+        assert!(!look(Life::of("exited"), NOW));
+        // The restart policy is at work, or another command.
+        assert!(!look(Life::of("restarting"), NOW + STANDSTILL));
+        assert!(!look(Life::of("exited"), NOW + STANDSTILL * 2));
+        assert!(!look(Life::of("paused"), NOW + STANDSTILL * 3 - NOW));
+        assert!(look(Life::of("exited"), NOW + STANDSTILL * 3));
     }
 
     #[test]
@@ -349,12 +417,13 @@ mod tests {
         for health in [Health::Healthy, Health::Unhealthy] {
             tracker.apply(
                 "db",
-                Event::Seen { running: true, health, probe: None, at: NOW * 2 },
+                Event::Seen { life: Life::Running, health, probe: None, at: NOW * 2 },
                 NOW * 4,
             );
             assert!(!tracker.is_done() && !tracker.is_hopeless());
         }
-        let seen = Event::Seen { running: true, health: Health::Healthy, probe: None, at: NOW * 4 };
+        let seen =
+            Event::Seen { life: Life::Running, health: Health::Healthy, probe: None, at: NOW * 4 };
         tracker.apply("db", seen, NOW * 5);
         assert!(tracker.is_done());
     }
@@ -364,8 +433,12 @@ mod tests {
         let mut tracker = tracker([Action::Resume, Action::Keep, Action::Keep]);
         tracker.take_startable(NOW);
         tracker.apply("db", Event::Launched(Ok(())), NOW);
-        let seen =
-            Event::Seen { running: true, health: Health::Unhealthy, probe: None, at: NOW * 2 };
+        let seen = Event::Seen {
+            life: Life::Running,
+            health: Health::Unhealthy,
+            probe: None,
+            at: NOW * 2,
+        };
         tracker.apply("db", seen, NOW * 2);
         assert!(!tracker.is_hopeless());
         tracker.apply("db", HEALTHY, NOW * 3);
