@@ -79,19 +79,43 @@ pub(crate) struct MigrateArgs {
 #[derive(Subcommand)]
 pub(crate) enum MigrateVerb {
     /// Show which migrations are applied; writes nothing
+    ///
+    /// The table of history is not even made where there is none.
+    ///
+    /// Examples:
+    ///   cargo xtask migrate status --format json
+    #[command(verbatim_doc_comment)]
     Status(FormatArgs),
     /// Write the next numbered file, and print its name
+    ///
+    /// It never changes a file that is there.
+    ///
+    /// Examples:
+    ///   cargo xtask migrate new add_tags
+    ///   cargo xtask migrate new index_tags --no-transaction
+    #[command(verbatim_doc_comment)]
     New(NewMigrationArgs),
     /// Find statements in new files that would hold a table in use up
     ///
-    /// New is what came since this branch left the main one. Each finding has the file, the line, the
-    /// reason and the safe way; a comment `-- squawk-ignore RULE -- REASON` above a statement accepts
-    /// it. A part of `ci`.
+    /// New is what came since this branch left the main one. Each finding has the file, the line,
+    /// the reason and the safe way; a comment `-- squawk-ignore RULE -- REASON` above a statement
+    /// accepts it. A part of `ci`. It never asks a database.
+    ///
+    /// Examples:
+    ///   cargo xtask migrate lint          files that are new on this branch
+    ///   cargo xtask migrate lint --all
+    #[command(verbatim_doc_comment)]
     Lint(LintArgs),
     /// Write backend/schema.sql and backend/.sqlx anew
     ///
-    /// On a database of its own, made from nothing by every migration and dropped afterwards. After a
-    /// new migration, and after a change of a statement that the compiler checks.
+    /// On a database of its own, made from nothing by every migration and dropped afterwards. After
+    /// a new migration, and after a change of a statement that the compiler checks. The stack's own
+    /// database is never touched.
+    ///
+    /// Examples:
+    ///   cargo xtask migrate schema
+    ///   cargo xtask migrate schema --check    what `ci` runs
+    #[command(verbatim_doc_comment)]
     Schema(SchemaArgs),
 }
 
@@ -99,7 +123,8 @@ pub(crate) enum MigrateVerb {
 pub(crate) struct NewMigrationArgs {
     /// What it does, such as add_tags: lower-case letters, digits and `_`
     pub(crate) name: String,
-    /// For one statement that PostgreSQL refuses in a transaction, such as CREATE INDEX CONCURRENTLY
+    /// For one statement that PostgreSQL refuses in a transaction, such as CREATE INDEX
+    /// CONCURRENTLY
     #[arg(long)]
     pub(crate) no_transaction: bool,
 }
@@ -167,10 +192,29 @@ pub(crate) struct EnvArgs {
 #[derive(Subcommand)]
 pub(crate) enum EnvVerb {
     /// Write the file, or add the lines that it lacks; secrets are generated, values are kept
+    ///
+    /// The file has mode 0600. A value that stands in it is never changed.
+    ///
+    /// Examples:
+    ///   cargo xtask env init --prod
+    #[command(verbatim_doc_comment)]
     Init,
     /// Check the file against .env.example, and the strength of production's secrets
+    ///
+    /// Every finding at once, each with its name. A value is never printed, and nothing is changed.
+    ///
+    /// Examples:
+    ///   cargo xtask env check --prod
+    #[command(verbatim_doc_comment)]
     Check,
     /// Compare two environment files by name; values are never printed
+    ///
+    /// Shows which names are in one alone, and which have the same or another value.
+    ///
+    /// Examples:
+    ///   cargo xtask env diff                  .env with .env.production
+    ///   cargo xtask env diff old/.env
+    #[command(verbatim_doc_comment)]
     Diff {
         /// The file to compare with that of --env-file or --prod
         #[arg(value_name = "FILE", default_value = PRODUCTION_ENV)]
@@ -178,7 +222,12 @@ pub(crate) enum EnvVerb {
     },
     /// Give a secret a new value while the stack runs; nobody is signed out, no request fails
     ///
-    /// The services accept the previous value as well until the grace period is over.
+    /// The services accept the previous value as well until the grace period is over. A rotation
+    /// that was interrupted is finished by the same command; a value is never printed.
+    ///
+    /// Examples:
+    ///   cargo xtask --prod env rotate SESSION_SECRET --grace 1d
+    #[command(verbatim_doc_comment)]
     Rotate {
         /// The variable, such as PG_PASSWORD
         #[arg(value_name = "SECRET")]
@@ -224,12 +273,24 @@ pub(crate) struct CertArgs {
 #[derive(Subcommand)]
 pub(crate) enum CertVerb {
     /// Make a certificate that no authority vouches for, to try production with
+    ///
+    /// It never replaces one that is there without asking.
+    ///
+    /// Examples:
+    ///   cargo xtask cert self-signed --name shop.example
+    #[command(verbatim_doc_comment)]
     SelfSigned {
         /// A further host name or address; localhost, 127.0.0.1 and ::1 are always in it
         #[arg(long = "name", value_name = "NAME")]
         names: Vec<String>,
     },
     /// Take over a certificate and its key, and have a running nginx show it; for a renewal hook
+    ///
+    /// Checked before anything changes: a pair that nginx could not use is never installed.
+    ///
+    /// Examples:
+    ///   cargo xtask cert install fullchain.pem privkey.pem
+    #[command(verbatim_doc_comment)]
     Install {
         /// The certificate and those that lead to its authority, in PEM form
         chain: PathBuf,
@@ -237,8 +298,20 @@ pub(crate) enum CertVerb {
         key: PathBuf,
     },
     /// Look at the certificate as nginx will: dates, key, chain, who can read it
+    ///
+    /// It never changes anything. Exit code 1 where nginx could not use it.
+    ///
+    /// Examples:
+    ///   cargo xtask cert check
+    #[command(verbatim_doc_comment)]
     Check,
     /// Have nginx show the certificate that is in the folder; no connection is lost
+    ///
+    /// The one that nginx shows is never given up for one that it could not use.
+    ///
+    /// Examples:
+    ///   cargo xtask cert reload
+    #[command(verbatim_doc_comment)]
     Reload,
 }
 
@@ -271,12 +344,24 @@ pub(crate) struct BenchArgs {
 #[derive(Subcommand)]
 pub(crate) enum BenchVerb {
     /// `up` from nothing and with nothing to do, against plain Compose on the same files
+    ///
+    /// Images are built before; a stack of yours is never touched.
+    ///
+    /// Examples:
+    ///   cargo xtask bench up --runs 5
+    #[command(verbatim_doc_comment)]
     Up {
         /// How often each case is measured; the table shows medians
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=50))]
         runs: u32,
     },
     /// One line of the backend changed: `up`, against the incremental build alone
+    ///
+    /// On a copy of the source: your working tree is never touched.
+    ///
+    /// Examples:
+    ///   cargo xtask bench rebuild --runs 5
+    #[command(verbatim_doc_comment)]
     Rebuild {
         /// How often each case is measured; the table shows medians
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=50))]

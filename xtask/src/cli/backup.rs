@@ -27,8 +27,23 @@ pub(crate) struct BackupArgs {
 #[derive(Subcommand)]
 pub(crate) enum BackupVerb {
     /// Show this project's backups, oldest first
+    ///
+    /// With their size, their age, and whether each is whole and proven. It never changes anything.
+    ///
+    /// Examples:
+    ///   cargo xtask backup list
+    ///   cargo xtask --prod backup list --remote
+    #[command(verbatim_doc_comment)]
     List(ListArgs),
     /// Prove that a backup can be restored: into fresh servers without a network, and compare
+    ///
+    /// Every sum is read before; afterwards rows, digests, roles, the last migration and keys are
+    /// compared with the manifest, and the time is written down. The stack itself is never touched.
+    ///
+    /// Examples:
+    ///   cargo xtask backup verify
+    ///   cargo xtask backup verify 20261124T131502Z
+    #[command(verbatim_doc_comment)]
     Verify {
         /// Its name, or `latest`
         #[arg(value_name = "ID", default_value = "latest")]
@@ -37,6 +52,13 @@ pub(crate) enum BackupVerb {
         format: FormatArgs,
     },
     /// Show what is in a backup
+    ///
+    /// Versions, times, rows of each table, keys. It reads the manifest alone, and never changes
+    /// anything.
+    ///
+    /// Examples:
+    ///   cargo xtask backup show latest --format json
+    #[command(verbatim_doc_comment)]
     Show {
         /// Its name, or `latest`
         #[arg(value_name = "ID", default_value = "latest")]
@@ -47,13 +69,24 @@ pub(crate) enum BackupVerb {
     /// Copy a backup to BACKUP_REMOTE, encrypted for BACKUP_RECIPIENTS, and read it back
     ///
     /// The key of S3 comes from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment of
-    /// this command, another server than Amazon's from AWS_ENDPOINT_URL.
+    /// this command, another server than Amazon's from AWS_ENDPOINT_URL. Nothing is ever deleted
+    /// there.
+    ///
+    /// Examples:
+    ///   cargo xtask --prod backup push latest
+    #[command(verbatim_doc_comment)]
     Push {
         /// Its name, or `latest`
         #[arg(value_name = "ID", default_value = "latest")]
         id: String,
     },
     /// Bring a copy back from BACKUP_REMOTE, and check every file
+    ///
+    /// A backup that is here already is never replaced.
+    ///
+    /// Examples:
+    ///   cargo xtask --prod backup pull latest --identity key.txt
+    #[command(verbatim_doc_comment)]
     Pull {
         /// Its name, or `latest`
         #[arg(value_name = "ID", default_value = "latest")]
@@ -65,7 +98,12 @@ pub(crate) enum BackupVerb {
     /// Delete old backups, and keep the last of each day, week and month
     ///
     /// It says which and asks. The newest one is kept in any case, and so is the newest whose
-    /// restore was proven. Damaged ones are left for you to look at.
+    /// restore was proven. Damaged ones are never deleted: look at them first.
+    ///
+    /// Examples:
+    ///   cargo xtask backup prune --dry-run
+    ///   cargo xtask backup prune --keep-last 7 --keep-monthly 24
+    #[command(verbatim_doc_comment)]
     Prune(PruneArgs),
 }
 
