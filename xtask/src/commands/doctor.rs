@@ -15,13 +15,16 @@ use crate::commands::status::{self, Migrations};
 use crate::ctx::{Ctx, Invocation};
 use crate::host::disk;
 use crate::host::tools::{COMPOSE_FLOOR, ENGINE_FLOOR, Tools, Version};
+use crate::images::build;
 use crate::stack::project::{Project, shown};
 use crate::stack::running::{self, Container, Health};
-use crate::stack::{certificate, ports, wanted};
+use crate::stack::wanted::Wanted;
+use crate::stack::{certificate, ports, secrets, wanted};
 use crate::ui;
 
-/// Restarts above this are a sign of trouble: one may be a reboot of the engine.
+/// A certificate with less left was not renewed when it should have been.
 const DAYS_TO_WARN: u64 = 21;
+/// Restarts above this are a sign of trouble: one may be a reboot of the engine.
 const RESTARTS_TO_WARN: u64 = 3;
 /// Less is the time between two questions.
 const CLOCK_TO_WARN: Duration = Duration::from_secs(2);
@@ -91,14 +94,29 @@ fn host(ctx: &Ctx) -> Vec<Finding> {
         Err(error) => not_well(Level::Fail, "engine", format!("{error:#}"), setup),
         Ok(version) => plugin("engine", Some(*version), ENGINE_FLOOR),
     };
-    vec![
+    let mut findings = vec![
         engine,
         plugin("compose", tools.compose, COMPOSE_FLOOR),
         plugin("buildx", tools.buildx, Version(0, 0, 0)),
-        disk_room(ctx),
-        memory(),
-        clock(ctx),
-    ]
+    ];
+    findings.extend(socket());
+    findings.extend([disk_room(ctx), memory(), clock(ctx)]);
+    findings
+}
+
+/// Whoever may write to the engine's socket is root on this host. One that is elsewhere, or no file,
+/// is not ours to judge.
+fn socket() -> Option<Finding> {
+    let host = std::env::var("DOCKER_HOST").unwrap_or_default();
+    let path = if host.is_empty() { "/var/run/docker.sock" } else { host.strip_prefix("unix://")? };
+    let data = fs::metadata(path).ok()?;
+    let mode = data.permissions().mode() & 0o777;
+    if mode & 0o002 != 0 {
+        let detail = format!("any user of this host can become root through it (mode {mode:04o})");
+        return Some(not_well(Level::Fail, "socket", detail, &format!("chmod o= {path}")));
+    }
+    let who = if mode & 0o020 == 0 { "its owner" } else { "its owner and group" };
+    Some(pass("socket", format!("{who} may use it (mode {mode:04o})")))
 }
 
 fn disk_room(ctx: &Ctx) -> Finding {
@@ -189,21 +207,40 @@ fn environment(ctx: &Ctx, env_file: &Path) -> Vec<Finding> {
     vec![private, complete]
 }
 
+/// The files that containers mount are readable by everybody, because each is read by another user in a
+/// container: the folder above is what keeps the host's users out.
+fn secrets(ctx: &Ctx, project: &Project) -> Option<Finding> {
+    let folder = secrets::folder(ctx, project);
+    let closed = folder.parent()?;
+    let mode = |path: &Path| Some(fs::metadata(path).ok()?.permissions().mode() & 0o777);
+    let (outer, inner) = (mode(closed)?, mode(&folder)?);
+    let name = shown(ctx, &folder);
+    if outer & 0o077 != 0 && inner & 0o077 != 0 {
+        let detail = format!("other users can read what is in {name} (mode {inner:04o})");
+        return Some(not_well(Level::Fail, "secrets", detail, &format!("chmod 700 {name}")));
+    }
+    Some(pass("secrets", format!("{name} is closed to other users")))
+}
+
+/// What is known of a stack: from its files, and, where the engine answers, from what runs.
 fn stack(ctx: &Ctx, project: &Project) -> Vec<Finding> {
-    let (wanted, containers) =
-        match (wanted::wanted(ctx, project), running::containers(ctx, project)) {
-            (Ok(wanted), Ok(containers)) => (wanted, containers),
-            (Err(error), _) => {
-                return vec![not_well(
-                    Level::Fail,
-                    "compose files",
-                    format!("{error:#}"),
-                    "mend the file",
-                )];
-            }
-            // The engine is down, and that is a finding already.
-            (_, Err(_)) => return Vec::new(),
-        };
+    let mut findings: Vec<Finding> = secrets(ctx, project).into_iter().collect();
+    match wanted::wanted(ctx, project) {
+        Ok(wanted) => findings.extend(services(ctx, project, &wanted)),
+        Err(error) => {
+            let detail = format!("{error:#}");
+            findings.push(not_well(Level::Fail, "compose files", detail, "mend the file"));
+        }
+    }
+    findings.extend(certificate(ctx, project));
+    findings.extend(unfinished_restore(ctx, project));
+    findings.push(backup(ctx, project));
+    findings
+}
+
+fn services(ctx: &Ctx, project: &Project, wanted: &Wanted) -> Vec<Finding> {
+    // Where the engine is down, that is a finding already; what it would say is left out.
+    let containers = running::containers(ctx, project).unwrap_or_default();
     let (ours, strays): (Vec<&Container>, Vec<&Container>) =
         containers.iter().partition(|container| wanted.service(&container.service).is_some());
     let mut findings: Vec<Finding> = ours.into_iter().map(container).collect();
@@ -214,10 +251,7 @@ fn stack(ctx: &Ctx, project: &Project) -> Vec<Finding> {
         }
     }
     findings.extend(stray_volumes(ctx, project, &wanted.volumes));
-    findings.extend(migrations(ctx, &containers));
-    findings.extend(certificate(ctx, project));
-    findings.extend(unfinished_restore(ctx, project));
-    findings.push(backup(ctx, project));
+    findings.extend(migrations(ctx, project, wanted, &containers));
     findings.extend(strays.into_iter().map(|stray| {
         let next = format!("docker rm --force {}", stray.name);
         not_well(Level::Warn, &stray.name, "a container of no service of the Compose files", &next)
@@ -241,14 +275,27 @@ fn stray_volumes(ctx: &Ctx, project: &Project, wanted: &[String]) -> Option<Find
     Some(not_well(Level::Warn, "volumes", detail, &next))
 }
 
-fn migrations(ctx: &Ctx, containers: &[Container]) -> Option<Finding> {
+fn migrations(
+    ctx: &Ctx,
+    project: &Project,
+    wanted: &Wanted,
+    containers: &[Container],
+) -> Option<Finding> {
     let backend = containers.iter().find(|c| c.service == "backend" && c.is_running())?;
     let Migrations { applied, pending } = status::migrations(ctx, backend)?;
-    Some(if pending == 0 {
-        pass("migrations", format!("{applied} applied, none pending"))
-    } else {
-        not_well(Level::Warn, "migrations", format!("{pending} pending"), "cargo xtask migrate")
-    })
+    if pending > 0 {
+        let detail = format!("{pending} pending");
+        return Some(not_well(Level::Warn, "migrations", detail, "cargo xtask migrate"));
+    }
+    // The files are compiled into the image: what came since is not in what it says.
+    let source = project.image_source().ok().flatten()?;
+    let stale = build::out_of_date(ctx, project, wanted, source).unwrap_or_default();
+    let detail = format!("{applied} applied, none pending");
+    if stale.contains(&backend.service) {
+        let detail = format!("{detail} in the image that runs, which is older than its files");
+        return Some(not_well(Level::Warn, "migrations", detail, "cargo xtask up"));
+    }
+    Some(pass("migrations", detail))
 }
 
 /// Authorities issue for 90 days or less, and their clients renew a month before the end: with three
@@ -349,6 +396,19 @@ fn print(findings: &[Finding], failed: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_subject_is_described_for_scripts() {
+        let source = include_str!("doctor.rs").split("#[cfg(test)]").next().unwrap_or_default();
+        let document = include_str!("../../../docs/status.md");
+        let named = source.split("pass(\"").chain(source.split("Level::Fail, \"")).skip(1);
+        let subjects: Vec<&str> = named.filter_map(|rest| rest.split('"').next()).collect();
+        assert!(subjects.contains(&"clock") && subjects.contains(&"compose files"), "{subjects:?}");
+        for subject in subjects.into_iter().filter(|subject| !subject.contains('\n')) {
+            let row = format!("`{subject}`");
+            assert!(document.contains(&row), "docs/status.md has no row for {row}");
+        }
+    }
 
     #[test]
     fn times_with_an_offset_are_the_same_moment() {

@@ -62,13 +62,14 @@ pub(crate) fn holder(ctx: &Ctx, port: u16) -> String {
         "--format",
         "{{.Names}}",
     ]);
-    if let Some(name) = ctx.read(listing).ok().and_then(|out| out.lines().next().map(str::to_owned))
-    {
-        return format!("the container `{name}`");
-    }
-    match processes_of(&listening_inodes(port)) {
-        names if names.is_empty() => "a process of another user".to_owned(),
-        names => names.join(" and "),
+    let container = ctx.read(listing).ok().and_then(|out| out.lines().next().map(str::to_owned));
+    let processes = processes_of(&listening_inodes(port)).join(" and ");
+    match (container, processes.is_empty()) {
+        (Some(name), true) => format!("the container `{name}`"),
+        // The engine's own, which passes on to the container.
+        (Some(name), false) => format!("the container `{name}`, through {processes}"),
+        (None, true) => "a process of another user".to_owned(),
+        (None, false) => processes,
     }
 }
 

@@ -106,54 +106,79 @@ fn indented(text: &str) -> String {
     text.lines().collect::<Vec<_>>().join("\n      ")
 }
 
-/// What to do, for causes that can be recognised from what was printed.
+/// A cause that can be recognised from what was printed.
+struct Known {
+    /// Only there; empty: of any service, because the engine says it.
+    services: &'static [&'static str],
+    /// In lower case. One of them is enough.
+    said: &'static [&'static str],
+    hint: &'static str,
+}
+
+const KNOWN: [Known; 9] = [
+    Known {
+        services: &["backend"],
+        said: &["password authentication failed", "refused the password", "28p01"],
+        hint: "the volume `pgdata` was made with another password. Put the old one back into the \
+               environment file; or have the database take the new one: \
+               cargo xtask psql -- -U postgres -f /docker-entrypoint-initdb.d/10-roles.sql",
+    },
+    Known {
+        services: &[],
+        said: &["exec format error"],
+        hint: "the image is for another processor architecture; build or pull it for this host",
+    },
+    Known {
+        services: &[],
+        said: &["address already in use", "port is already allocated"],
+        hint: "another program holds the port; `cargo xtask doctor` names it",
+    },
+    Known {
+        services: &[],
+        said: &["no space left on device"],
+        hint: "the disk is full; `docker system df` shows what takes it",
+    },
+    Known {
+        services: &["postgres", "redis"],
+        said: &["flavour-guard:"],
+        hint: "the data was made by another kind of image; docs/images.md says how to move it",
+    },
+    Known {
+        services: &["postgres", "redis"],
+        said: &["database files are incompatible", "can't handle rdb format"],
+        hint: "the data was written by another major version; take it back to the image that wrote \
+               it, back it up there, and restore it here",
+    },
+    Known {
+        services: &[],
+        said: &["no such image", "pull access denied", "manifest unknown"],
+        hint: "the image is not here; `cargo xtask build` makes or pulls it",
+    },
+    Known {
+        services: &["backend"],
+        said: &["migrations/", "the migrations and the database disagree"],
+        hint: "a migration did not apply; the log names its file. `cargo xtask migrate status` \
+               shows what is applied",
+    },
+    Known {
+        services: &[],
+        said: &[" is not set", " is not usable:"],
+        hint: "a variable is missing or not usable; compare the environment file with .env.example",
+    },
+];
+
+/// What to do, where the cause is known.
 fn hint(evidence: &Evidence) -> Option<&'static str> {
     if evidence.out_of_memory {
         return Some("raise the service's memory limit, or find what uses the memory");
     }
     let probe = evidence.probe.as_deref().unwrap_or_default();
     let said = format!("{}\n{probe}\n{}", evidence.state, evidence.log.join("\n")).to_lowercase();
-    let known: [(&[&str], &str); 9] = [
-        (
-            &["password authentication failed", "refused the password", "28p01"],
-            "the volume `pgdata` was made with another password. Put the old one back into the \
-             environment file; or have the database take the new one: \
-             cargo xtask psql -- -U postgres -f /docker-entrypoint-initdb.d/10-roles.sql",
-        ),
-        (
-            &["exec format error"],
-            "the image is for another processor architecture; build or pull it for this host",
-        ),
-        (
-            &["address already in use", "port is already allocated"],
-            "another program holds the port; `cargo xtask doctor` names it",
-        ),
-        (&["no space left on device"], "the disk is full; `docker system df` shows what takes it"),
-        (
-            &["flavour"],
-            "the data was made by another kind of image; docs/images.md says how to move it",
-        ),
-        (
-            &["database files are incompatible", "can't handle rdb format"],
-            "the data was written by another major version; take it back to the image that wrote \
-             it, back it up there, and restore it here",
-        ),
-        (
-            &["no such image", "pull access denied", "manifest unknown"],
-            "the image is not here; `cargo xtask build` makes or pulls it",
-        ),
-        (
-            &["migration"],
-            "a migration did not apply; the log names its file. `cargo xtask migrate status` \
-             shows what is applied",
-        ),
-        (
-            &["is not set", "is missing", "must be set"],
-            "a variable is missing; compare the environment file with .env.example",
-        ),
-    ];
-    let is_said = |patterns: &&[&str]| patterns.iter().any(|pattern| said.contains(pattern));
-    known.iter().find(|(patterns, _)| is_said(patterns)).map(|(_, hint)| *hint)
+    let fits = |known: &&Known| {
+        let here = known.services.is_empty() || known.services.contains(&&*evidence.service);
+        here && known.said.iter().any(|words| said.contains(words))
+    };
+    KNOWN.iter().find(fits).map(|known| known.hint)
 }
 
 #[cfg(test)]
@@ -192,9 +217,74 @@ mod tests {
         );
     }
 
+    /// A line as the service or the engine prints it, and what the hint says then.
+    const SEEN: [(&str, &str, &str); 13] = [
+        ("backend", "FATAL: password authentication failed for user \"app\"", "another password"),
+        ("backend", "exec /backend: exec format error", "another processor architecture"),
+        ("nginx", "bind() to 0.0.0.0:80 failed (98: Address already in use)", "holds the port"),
+        (
+            "postgres",
+            "Bind for 127.0.0.1:15432 failed: port is already allocated",
+            "holds the port",
+        ),
+        ("postgres", "could not write to file: No space left on device", "the disk is full"),
+        ("postgres", "flavour-guard: the data was made with musl", "another kind of image"),
+        (
+            "postgres",
+            "FATAL:  database files are incompatible with server",
+            "another major version",
+        ),
+        ("redis", "# Can't handle RDB format version 12", "another major version"),
+        ("redis", "Error response from daemon: No such image: redis:7", "the image is not here"),
+        ("backend", "migrations/0005_tags.sql failed: syntax error", "a migration did not apply"),
+        (
+            "backend",
+            "the migrations and the database disagree:\n  0002 was edited",
+            "a migration did not apply",
+        ),
+        (
+            "backend",
+            "PG_HOST is not set: .env.example says what it is for",
+            "a variable is missing",
+        ),
+        (
+            "backend",
+            "SESSION_SECRET is not usable: it must be hexadecimal",
+            "a variable is missing",
+        ),
+    ];
+
+    #[test]
+    fn each_cause_that_is_known_is_recognised_by_its_own_line() {
+        for (service, line, expected) in SEEN {
+            let found = hint(&Evidence { service: service.into(), ..evidence(line) });
+            assert!(found.is_some_and(|hint| hint.contains(expected)), "{line}: {found:?}");
+        }
+        let unseen = KNOWN.iter().filter(|known| {
+            let is_shown = |(service, line, _): &(&str, &str, &str)| {
+                hint(&Evidence { service: (*service).into(), ..evidence(line) }) == Some(known.hint)
+            };
+            !SEEN.iter().any(is_shown)
+        });
+        assert_eq!(unseen.count(), 0, "a hint without a line that shows it");
+    }
+
     #[test]
     fn what_is_not_recognised_has_no_hint() {
-        assert_eq!(hint(&evidence("all is well")), None);
+        let lines = [
+            ("backend", "all is well"),
+            ("backend", "applied 3 migrations in 12 ms"),
+            // Words of the backend's causes, in somebody else's log.
+            ("postgres", "FATAL:  password authentication failed for user \"app\""),
+            ("nginx", "GET /docs/migrations/ 404"),
+        ];
+        for (service, line) in lines {
+            assert_eq!(
+                hint(&Evidence { service: service.into(), ..evidence(line) }),
+                None,
+                "{line}"
+            );
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ const UNTIL: &str = "# previous values are accepted until ";
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 
 /// The folder with this stack's files.
-fn folder(ctx: &Ctx, project: &Project) -> PathBuf {
+pub(crate) fn folder(ctx: &Ctx, project: &Project) -> PathBuf {
     ctx.root().join(FOLDER).join(&project.name)
 }
 

@@ -31,7 +31,7 @@ fn a_wrong_password_on_an_existing_volume_is_recognised() {
     stand.up().ok();
     stand.xtask(&["down"]).ok();
     stand.set("PG_PASSWORD", &"0".repeat(64));
-    stand.up().fails(
+    stand.up().fails_at_first_sight(
         1,
         &[
             "backend:",
@@ -50,7 +50,27 @@ fn a_backend_that_ends_at_its_start_shows_its_own_words() {
     stand.overlay(
         "services:\n  backend:\n    environment:\n      SESSION_SECRET: not-hexadecimal\n",
     );
-    stand.up().fails(1, &["backend: it ended 3 times", "SESSION_SECRET", "it waits for backend"]);
+    stand.up().fails_at_first_sight(
+        1,
+        &["backend: it ended 3 times", "SESSION_SECRET", "it waits for backend"],
+    );
+}
+
+#[test]
+fn a_migration_that_fails_is_named_with_its_file() {
+    let stand = Stand::new();
+    stand.up().ok();
+    // To the backend it looks as if the file had been edited since it was applied.
+    stand.sql("UPDATE schema_migrations SET checksum = repeat('0', 64) WHERE version = 1");
+    docker(&["restart", &stand.container("backend")]).ok();
+    stand.xtask(&["wait"]).fails_at_first_sight(
+        1,
+        &[
+            "backend: it ended 3 times",
+            "hint: a migration did not apply; the log names its file",
+            "0001_",
+        ],
+    );
 }
 
 #[test]
@@ -61,9 +81,10 @@ fn a_probe_that_never_succeeds_is_shown_with_its_output() {
         "services:\n  backend:\n    healthcheck:\n      test: [\"CMD\", \"/backend\", \"no-such-role\"]\n      \
          start_period: 1s\n      interval: 1s\n      retries: 2\n",
     );
-    stand
-        .up()
-        .fails(1, &["backend: its health check gave up", "last health probe:", "no-such-role"]);
+    stand.up().fails_at_first_sight(
+        1,
+        &["backend: its health check gave up", "last health probe:", "no-such-role"],
+    );
 }
 
 #[test]
@@ -73,7 +94,7 @@ fn a_postgres_that_keeps_ending_is_named_and_nobody_waits_for_the_time_out() {
     stand.overlay(
         "services:\n  postgres:\n    command: [\"postgres\", \"-c\", \"no_such_setting=1\"]\n",
     );
-    stand.up().fails(
+    stand.up().fails_at_first_sight(
         1,
         &[
             "postgres: it ended 3 times",
@@ -88,7 +109,10 @@ fn a_memory_limit_that_is_too_low_is_recognised() {
     let stand = Stand::new();
     stand.xtask(&["build", "--yes"]).ok();
     stand.overlay("services:\n  postgres:\n    mem_limit: 8m\n    memswap_limit: 8m\n");
-    stand.up().fails(1, &["postgres:", "memory", "hint: raise the service's memory limit"]);
+    stand.up().fails_at_first_sight(
+        1,
+        &["postgres:", "memory", "hint: raise the service's memory limit"],
+    );
 }
 
 #[test]

@@ -45,6 +45,20 @@ impl Run {
         self.says(said)
     }
 
+    /// The stack did not get ready, and all this stands on the first screen of the report: what comes
+    /// further down is read by nobody.
+    #[track_caller]
+    pub(crate) fn fails_at_first_sight(self, code: i32, said: &[&str]) -> Run {
+        const LINES: usize = 24;
+        let run = self.fails(code, said);
+        let report = run.text.split("the stack is not ready").nth(1).expect("there is a report");
+        let screen: Vec<&str> = report.lines().take(LINES).collect();
+        for words in said {
+            assert!(screen.join("\n").contains(words), "{words:?} only later in:\n{}", run.text);
+        }
+        run
+    }
+
     #[track_caller]
     pub(crate) fn says(self, said: &[&str]) -> Run {
         for words in said {
