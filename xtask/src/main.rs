@@ -69,7 +69,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Cert(args) => commands::cert::cert(&ctx, &env_file, &args)?,
         Verb::Drill(args) => commands::drill::drill(&ctx, cli.global.kind(), &args)?,
         Verb::Bench(args) => commands::bench::bench(&ctx, &args)?,
-        Verb::Completions(args) => commands::shell::completions(&ctx, &env_file, &args),
+        Verb::Completions(args) => commands::shell::completions(&ctx, &env_file, &args)?,
     }
     Ok(ExitCode::SUCCESS)
 }

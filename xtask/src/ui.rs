@@ -4,8 +4,10 @@
 //! (and one when it starts, if it is long). Colours follow the terminal and `NO_COLOR`.
 
 use std::fmt::Display;
+use std::io::{ErrorKind, Write};
 use std::time::{Duration, Instant};
 
+use anyhow::{Context, Result};
 use console::style;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
@@ -172,6 +174,19 @@ impl Step {
             bar.finish_and_clear();
         }
         self.ui.say(line);
+    }
+}
+
+/// Data for standard output, with an end of line. A reader that has closed its end, such as `head`, has
+/// seen enough: that is no failure.
+///
+/// # Errors
+/// It cannot be written, because a disk is full for instance.
+pub(crate) fn data(text: impl Display) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("write to standard output"),
     }
 }
 

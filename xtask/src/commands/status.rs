@@ -97,15 +97,18 @@ pub(crate) fn status(ctx: &Ctx, env_file: &Path, args: &StatusArgs) -> Result<()
             Format::Text => render(&status),
         };
         if !args.watch {
-            println!("{text}");
-            return Ok(());
+            return ui::data(text);
         }
-        // Home, the text, and away with what is left of a longer one before it.
         let is_text = args.format.format == Format::Text && console::user_attended();
-        let (home, clear) = if is_text { ("\x1b[H\x1b[2J", "\x1b[J") } else { ("", "") };
-        println!("{home}{text}{clear}");
+        ui::data(if is_text { over_the_last_one(&text) } else { text })?;
         ctx.pause(WATCH_INTERVAL)?;
     }
+}
+
+/// A screen without flicker: home, each line with the end of a longer one before it wiped away, and
+/// below the last one everything.
+fn over_the_last_one(text: &str) -> String {
+    format!("\x1b[H{}\x1b[K\n\x1b[J", text.replace('\n', "\x1b[K\n"))
 }
 
 fn read(ctx: &Ctx, project: &Project, wanted: &Wanted) -> Result<Status> {
@@ -294,4 +297,67 @@ fn coloured(health: &str) -> String {
         _ => text.yellow(),
     }
     .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Every name of a field, at any depth.
+    fn fields(value: &Value, found: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(object) => {
+                for (name, inner) in object {
+                    found.insert(name.clone());
+                    fields(inner, found);
+                }
+            }
+            Value::Array(list) => list.iter().for_each(|inner| fields(inner, found)),
+            _ => {}
+        }
+    }
+
+    fn sample() -> Status {
+        let reason = "it is not there".to_owned();
+        Status {
+            project: "shop".to_owned(),
+            address: "http://127.0.0.1:8080".to_owned(),
+            ready: false,
+            services: vec![service_status("redis", "redis:7", None, None)],
+            pending: vec![PendingStep { service: "redis".into(), action: "create".into(), reason }],
+            migrations: Some(Migrations { applied: 2, pending: 0 }),
+            volumes: vec![VolumeStatus { name: "shop_redis_data".to_owned(), bytes: None }],
+            last_backup: None,
+            last_verified_backup: None,
+            last_verified_age_seconds: None,
+        }
+    }
+
+    #[test]
+    fn the_json_has_the_form_that_is_documented() {
+        let document = include_str!("../../../docs/status.md");
+        let about_status = document.split("\n## ").nth(1).expect("a section on status");
+        let (mut ours, mut shown) = (BTreeSet::new(), BTreeSet::new());
+        fields(&serde_json::to_value(sample()).unwrap(), &mut ours);
+        let example =
+            about_status.split("```json").nth(1).and_then(|rest| rest.split("```").next());
+        fields(&serde_json::from_str(example.expect("an example")).unwrap(), &mut shown);
+        // The example is of a stack for which nothing is to be done.
+        shown.extend(["service", "action", "reason"].map(str::to_owned));
+        assert_eq!(ours, shown, "the example of docs/status.md has other fields");
+        for name in ours {
+            assert!(about_status.contains(&format!("`{name}`")), "docs/status.md lacks `{name}`");
+        }
+    }
+
+    #[test]
+    fn a_stack_that_is_down_says_what_up_would_do() {
+        let text = console::strip_ansi_codes(&render(&sample())).into_owned();
+        assert!(text.contains("`up` would create redis: it is not there"), "{text}");
+        assert!(text.contains("not all is ready"), "{text}");
+    }
 }
