@@ -89,6 +89,8 @@ make_cluster() {
     id -un >/dev/null 2>&1 || die "uid $(id -u) has no name in /etc/passwd, and initdb wants one. Use 70."
     eval "set -- $POSTGRES_INITDB_ARGS"
     [ -z "$POSTGRES_INITDB_WALDIR" ] || set -- --waldir="$POSTGRES_INITDB_WALDIR" "$@"
+    # Flushed at once by `begin_flush`, beside what comes next, and waited for before it counts.
+    set -- --no-sync "$@"
     if [ -n "$POSTGRES_PASSWORD" ]; then
         printf '%s\n' "$POSTGRES_PASSWORD" | initdb --username="$POSTGRES_USER" --pwfile=/dev/stdin "$@"
     else
@@ -105,20 +107,41 @@ docker_process_sql() {
         --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" "$@"
 }
 
-# usage: start_temporary_server postgres ARG... - on the socket only, with the real server's options
-start_temporary_server() {
-    shift
-    temporary_options="-c listen_addresses='' -p ${PGPORT:-5432}"
-    for temporary_arg in "$@"; do
-        temporary_options="$temporary_options '$(printf '%s' "$temporary_arg" | sed "s/'/'\\\\''/g")'"
-    done
-    # Later options win, so the closed port comes last as well.
-    pg_ctl --wait --silent --options="$temporary_options -c listen_addresses=''" start
+# usage: asks_temporary_server - does it answer on the socket?
+asks_temporary_server() {
+    PGHOST='' PGHOSTADDR='' pg_isready --quiet --username "$POSTGRES_USER" --dbname postgres
 }
 
-# usage: stop_temporary_server
+# usage: start_temporary_server postgres ARG... - on the socket only, with the real server's options.
+# Not by pg_ctl, which looks ten times a second: a first start would wait for the clock.
+start_temporary_server() {
+    # Later options win, so the closed port comes last.
+    "$@" -p "${PGPORT:-5432}" -c listen_addresses='' &
+    temporary_server=$!
+    temporary_tries=0
+    until asks_temporary_server; do
+        temporary_tries=$((temporary_tries + 1))
+        if ! kill -0 "$temporary_server" 2>/dev/null || [ "$temporary_tries" -gt 3000 ]; then
+            die "the temporary server for the init scripts does not answer; it says why above."
+        fi
+        sleep 0.02
+    done
+}
+
+# usage: stop_temporary_server - open transactions are rolled back, and a checkpoint is on the disk
 stop_temporary_server() {
-    pg_ctl --wait --silent --mode=fast stop
+    kill -INT "$temporary_server" && wait "$temporary_server"
+}
+
+# usage: begin_flush - puts on the disk what initdb wrote, while the init scripts run
+begin_flush() {
+    initdb --sync-only --pgdata="$PGDATA" >/dev/null 2>&1 &
+    flush=$!
+}
+
+# usage: end_flush
+end_flush() {
+    wait "$flush" || die "the new data directory could not be written to the disk (fsync)."
 }
 
 # usage: create_database
@@ -186,12 +209,16 @@ initialise() {
     # Found out now, and not after initdb has filled the directory.
     ls "$INIT_SCRIPTS" >/dev/null || die "uid $(id -u) cannot read $INIT_SCRIPTS."
     make_cluster
+    begin_flush
     if has_init_scripts; then
         run_init_scripts "$@"
     else
         create_database_alone
     fi
+    end_flush
     rm "$PGDATA/.init-unfinished"
+    # On the disk before the first write is answered: the mark would have the directory emptied.
+    sync "$PGDATA"
     say "the data directory is ready; starting the server"
 }
 
