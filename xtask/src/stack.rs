@@ -7,6 +7,7 @@ pub(crate) mod plan;
 pub(crate) mod ports;
 pub(crate) mod project;
 pub(crate) mod readiness;
+pub(crate) mod reload;
 pub(crate) mod rendering;
 pub(crate) mod report;
 pub(crate) mod running;

@@ -24,8 +24,9 @@ pub(crate) enum Verb {
     Up(UpArgs),
     /// Bring the stack up, and again after every change of a source file
     ///
-    /// The backend is rebuilt and replaced; nginx and Redis restart when their configuration
-    /// changes; what did not change is left alone. A mistake in the code is shown, and the last
+    /// The backend is rebuilt and replaced; nginx reads its templates and snippets anew, without a
+    /// pause; a service restarts when a file changes that it reads at its start only; what did not
+    /// change is left alone. A mistake in the code, or in what nginx reads, is shown, and the last
     /// good version goes on serving. Ctrl-C ends the watching and leaves the stack running. It
     /// never stops the stack, and never deletes data. The pages need no watching: nginx serves
     /// their folder as it is.

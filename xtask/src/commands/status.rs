@@ -162,7 +162,7 @@ fn pending(
         Some(source) => build::out_of_date(ctx, project, wanted, source)?,
         None => Vec::new(),
     };
-    let plan = make_plan(ctx, wanted, containers, &build::ids_of(ctx, wanted)?, &stale);
+    let plan = make_plan(ctx, project, wanted, containers, &build::ids_of(ctx, wanted)?, &stale);
     let steps = plan.steps.into_iter().filter(|step| step.action != Action::Keep);
     Ok(steps
         .map(|step| PendingStep {

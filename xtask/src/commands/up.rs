@@ -17,7 +17,7 @@ use crate::stack::readiness::{self, Make, Outcome};
 use crate::stack::running::{self, Container};
 use crate::stack::tracker::Tracker;
 use crate::stack::wanted::{self, Wanted};
-use crate::stack::{certificate, lock, ports, report, secrets, timings};
+use crate::stack::{certificate, lock, ports, reload, report, secrets, timings};
 use crate::ui;
 
 /// Making containers is quick; removing old ones waits for their graceful stop.
@@ -46,11 +46,12 @@ pub(crate) fn up(ctx: &Ctx, env_file: &Path, args: &UpArgs) -> Result<()> {
     if ctx.is_dry_run() {
         let stale = build::out_of_date(ctx, &project, &wanted, source)?;
         let ids = build::ids_of(ctx, &wanted)?;
-        print_plan(ctx, &make_plan(ctx, &wanted, &containers, &ids, &stale), &stale);
+        let plan = make_plan(ctx, &project, &wanted, &containers, &ids, &stale);
+        print_plan(ctx, &plan, &stale);
         return Ok(());
     }
     let built = build::bring_up_to_date(ctx, &project, &wanted, source, false)?;
-    let plan = make_plan(ctx, &wanted, &containers, &built.ids, &[]);
+    let plan = make_plan(ctx, &project, &wanted, &containers, &built.ids, &[]);
     warn_of_orphans(ctx, &plan);
     if plan.is_empty() {
         if args.timings {
@@ -67,6 +68,7 @@ pub(crate) fn up(ctx: &Ctx, env_file: &Path, args: &UpArgs) -> Result<()> {
         println!("{}", timings::render(outcome.tracker()));
     }
     expect_ready(ctx, &project, outcome)?;
+    reload::carry_out(ctx, &project, &wanted, &plan, &containers)?;
     renew_certificate(ctx, &project)?;
     say_up(ctx, &project, "all is up", started)
 }
@@ -122,6 +124,7 @@ fn expect_ready(ctx: &Ctx, project: &Project, outcome: Outcome) -> Result<()> {
 /// the services in `stale` are still to be built, and count as new.
 pub(crate) fn make_plan(
     ctx: &Ctx,
+    project: &Project,
     wanted: &Wanted,
     containers: &[Container],
     ids: &BTreeMap<String, String>,
@@ -135,7 +138,9 @@ pub(crate) fn make_plan(
     };
     let image_ids: BTreeMap<String, String> = wanted.services.iter().filter_map(id_of).collect();
     let changed_at = |path: &Path| newest_change(&ctx.root().join(path));
-    let around = Surroundings { image_ids: &image_ids, changed_at: &changed_at };
+    let reloaded_at = |container: &Container| reload::last(ctx, project, container);
+    let around =
+        Surroundings { image_ids: &image_ids, changed_at: &changed_at, reloaded_at: &reloaded_at };
     plan::plan(wanted, containers, &around)
 }
 

@@ -57,12 +57,14 @@ fn watched(ctx: &Ctx, env_file: &Path) -> Vec<PathBuf> {
     // Where a file is broken, so that nothing can be read from it, its repair is waited for.
     let stack = load(ctx, env_file).ok();
     let services = stack.iter().flat_map(|(_, wanted)| &wanted.services);
-    let read_at_start = services.flat_map(|service| &service.restart_on_change);
+    let reloaded = services.clone().flat_map(|service| &service.reload);
+    let reloaded = reloaded.flat_map(|reload| &reload.files);
+    let mounted = services.flat_map(|service| &service.restart_on_change).chain(reloaded);
     let compose_files = stack.iter().flat_map(|(project, _)| &project.compose_files);
     let mut paths: Vec<PathBuf> = build::BACKEND_INPUTS.map(PathBuf::from).to_vec();
     let always = ["compose.yaml", "compose.prod.yaml", "deploy/distro"];
     paths.extend(always.map(PathBuf::from));
-    paths.extend(compose_files.map(PathBuf::from).chain(read_at_start.cloned()));
+    paths.extend(compose_files.map(PathBuf::from).chain(mounted.cloned()));
     paths.push(env_file.to_owned());
     paths
 }

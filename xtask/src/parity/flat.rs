@@ -13,8 +13,8 @@ pub(crate) type Flat = BTreeMap<Vec<String>, Value>;
 pub(crate) fn flatten(config: &Value, root: &str) -> Flat {
     let mut flat = Flat::new();
     let parts = config.as_object().into_iter().flatten();
-    // Extensions at the top are anchors, but for the one that xtask reads.
-    let is_read = |name: &str| !name.starts_with("x-") || name == "x-restart-on-change";
+    // Extensions at the top are anchors, but for the two that xtask reads.
+    let is_read = |name: &str| !name.starts_with("x-") || name.ends_with("-on-change");
     for (name, value) in parts.filter(|(name, _)| is_read(name)) {
         add(&mut flat, vec![name.clone()], value, root);
     }

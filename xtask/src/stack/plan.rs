@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::stack::running::{Container, Health};
@@ -22,6 +22,8 @@ pub(crate) enum Action {
     Resume,
     /// It is what is wanted, and has to start anew: it is unhealthy, or read its files too long ago.
     Restart,
+    /// It is what is wanted, and can read anew what changed, without a pause.
+    Reload,
     /// It is not there.
     Create,
     /// It was made from another configuration or image.
@@ -43,6 +45,7 @@ impl fmt::Display for Action {
             Action::Start => "start",
             Action::Resume => "resume",
             Action::Restart => "restart",
+            Action::Reload => "reload",
             Action::Create => "create",
             Action::Recreate => "recreate",
         })
@@ -85,6 +88,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) image_ids: &'a BTreeMap<String, String>,
     /// When a file was last changed.
     pub(crate) changed_at: &'a dyn Fn(&Path) -> Option<SystemTime>,
+    /// When a container was last told to read its files anew.
+    pub(crate) reloaded_at: &'a dyn Fn(&Container) -> Option<SystemTime>,
 }
 
 /// Compares what is wanted with what is there.
@@ -135,26 +140,35 @@ fn judge_running(
     container: &Container,
     around: &Surroundings,
 ) -> (Action, String) {
-    let is_newer = |path: &&std::path::PathBuf| {
-        let changed = (around.changed_at)(path);
-        matches!((changed, container.started_at), (Some(changed), Some(started)) if changed > started)
+    let changed_since = |read: Option<SystemTime>, paths: &[PathBuf]| {
+        let is_newer = |path: &&PathBuf| matches!(((around.changed_at)(path), read), (Some(changed), Some(read)) if changed > read);
+        paths.iter().find(is_newer).map(|path| path.display().to_string())
     };
-    if let Some(path) = service.restart_on_change.iter().find(is_newer) {
-        return (Action::Restart, format!("{} changed since it started", path.display()));
+    if let Some(path) = changed_since(container.started_at, &service.restart_on_change) {
+        return (Action::Restart, format!("{path} changed since it started"));
     }
-    match container.health {
-        Health::Healthy | Health::None => (Action::Keep, "running and current".to_owned()),
-        Health::Starting => (Action::Wait, "it is starting".to_owned()),
-        Health::Unhealthy => (Action::Restart, "it is unhealthy".to_owned()),
+    let read = container.started_at.max((around.reloaded_at)(container));
+    let reload = service.reload.as_ref().and_then(|reload| changed_since(read, &reload.files));
+    match (container.health, reload) {
+        // Its configuration may be what ails it, and a start reads all of it.
+        (Health::Starting, Some(path)) => {
+            (Action::Restart, format!("{path} changed since it started"))
+        }
+        (Health::Healthy | Health::None, Some(path)) => {
+            (Action::Reload, format!("{path} changed since it read it"))
+        }
+        (Health::Healthy | Health::None, None) => (Action::Keep, "running and current".to_owned()),
+        (Health::Starting, None) => (Action::Wait, "it is starting".to_owned()),
+        (Health::Unhealthy, _) => (Action::Restart, "it is unhealthy".to_owned()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
     use std::time::Duration;
 
     use super::*;
+    use crate::stack::wanted::Reload;
 
     fn service() -> Service {
         Service {
@@ -162,6 +176,7 @@ mod tests {
             image: "backend:1".into(),
             hash: "h1".into(),
             restart_on_change: vec![PathBuf::from("a.conf")],
+            reload: Some(Reload { files: vec![PathBuf::from("b.conf")], command: Vec::new() }),
             ..Service::default()
         }
     }
@@ -178,7 +193,7 @@ mod tests {
             out_of_memory: false,
             error: String::new(),
             restarts: 0,
-            started_at: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1000)),
+            started_at: Some(at(1000)),
             hash: "h1".into(),
             image_id: "i1".into(),
             image: "backend:1".into(),
@@ -194,9 +209,14 @@ mod tests {
         let wanted = Wanted { services: vec![service], ..Wanted::default() };
         let around = Surroundings {
             image_ids: &BTreeMap::from([("backend".into(), "i1".into())]),
-            changed_at: &|_| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(500)),
+            changed_at: &|path| Some(at(if path == Path::new("a.conf") { 500 } else { 700 })),
+            reloaded_at: &|container| (container.id == "reloaded").then(|| at(800)),
         };
         plan(&wanted, &[container], &around).steps[0].action
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
     #[test]
@@ -212,14 +232,36 @@ mod tests {
         assert_eq!(action(|_, c| c.status = "dead".into()), Action::Recreate);
         assert_eq!(action(|s, _| s.hash = "h2".into()), Action::Recreate);
         assert_eq!(action(|_, c| c.image_id = "i0".into()), Action::Recreate);
-        let early = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(100));
-        assert_eq!(action(move |_, c| c.started_at = early), Action::Restart);
+        assert_eq!(action(|_, c| c.started_at = Some(at(100))), Action::Restart);
         assert_eq!(action(|_, c| c.service = "other".into()), Action::Create);
     }
 
     #[test]
+    fn what_can_be_read_anew_needs_no_restart() {
+        // After the change of a.conf, and before that of b.conf.
+        let between = |c: &mut Container| c.started_at = Some(at(600));
+        assert_eq!(action(|_, c| between(c)), Action::Reload);
+        let reloaded = |_: &mut Service, c: &mut Container| {
+            between(c);
+            c.id = "reloaded".into();
+        };
+        assert_eq!(action(reloaded), Action::Keep);
+        for health in [Health::Starting, Health::Unhealthy] {
+            let ailing = |_: &mut Service, c: &mut Container| {
+                between(c);
+                c.health = health;
+            };
+            assert_eq!(action(ailing), Action::Restart);
+        }
+    }
+
+    #[test]
     fn a_container_without_a_service_is_an_orphan() {
-        let around = Surroundings { image_ids: &BTreeMap::new(), changed_at: &|_| None };
+        let around = Surroundings {
+            image_ids: &BTreeMap::new(),
+            changed_at: &|_| None,
+            reloaded_at: &|_| None,
+        };
         let plan = plan(&Wanted::default(), &[container()], &around);
         assert_eq!(plan.orphans, ["p-backend-1"]);
         assert!(plan.is_empty());

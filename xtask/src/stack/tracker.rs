@@ -103,7 +103,8 @@ impl Tracker {
     pub(crate) fn new(wanted: &Wanted, plan: &Plan) -> Tracker {
         let track = |step: &Step| {
             let phase = match step.action {
-                Action::Keep => Phase::Ready,
+                // What only reads its files anew serves all the while.
+                Action::Keep | Action::Reload => Phase::Ready,
                 Action::Wait => Phase::Starting,
                 action => Phase::Blocked(action),
             };

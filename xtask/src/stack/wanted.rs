@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -30,6 +30,17 @@ pub(crate) struct Service {
     /// Files of the host that the service reads at its start only. They stand in the top-level
     /// `x-restart-on-change`: Compose's rendering leaves extensions inside a service out.
     pub(crate) restart_on_change: Vec<PathBuf>,
+    /// What it can read anew while it runs (`x-reload-on-change`).
+    pub(crate) reload: Option<Reload>,
+}
+
+/// How a service reads files anew without a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reload {
+    /// Files and folders of the host.
+    pub(crate) files: Vec<PathBuf>,
+    /// What has it do so, in its container. It fails, and changes nothing, where a file is wrong.
+    pub(crate) command: Vec<String>,
 }
 
 /// All services of a project, each after those that it depends on, and its volumes.
@@ -138,20 +149,35 @@ fn interpret(project: &Project, config: &Value, hashes: &str) -> Result<Wanted> 
     let Some(services) = config["services"].as_object() else {
         bail!("the Compose files describe no service");
     };
-    let services = services.iter().map(|(name, service)| Service {
-        name: name.clone(),
-        image: text(&service["image"]),
-        hash: hashes.get(name.as_str()).map_or_else(String::new, |hash| hash.trim().to_owned()),
-        depends_on: keys(&service["depends_on"]),
-        published: published(project, name, &service["ports"]),
-        restart_on_change: texts(&config["x-restart-on-change"][name])
-            .into_iter()
-            .map(PathBuf::from)
-            .collect(),
-    });
+    let service = |(name, service): (&String, &Value)| -> Result<Service> {
+        Ok(Service {
+            name: name.clone(),
+            image: text(&service["image"]),
+            hash: hashes.get(name.as_str()).map_or_else(String::new, |hash| hash.trim().to_owned()),
+            depends_on: keys(&service["depends_on"]),
+            published: published(project, name, &service["ports"]),
+            restart_on_change: paths(&config["x-restart-on-change"][name]),
+            reload: reload(name, &config["x-reload-on-change"][name])?,
+        })
+    };
+    let services: Result<Vec<Service>> = services.iter().map(service).collect();
     let volumes = config["volumes"].as_object().into_iter().flatten();
     let volumes = volumes.map(|(_, volume)| text(&volume["name"])).collect();
-    Ok(Wanted { services: in_order(services.collect())?, volumes })
+    Ok(Wanted { services: in_order(services?)?, volumes })
+}
+
+fn reload(service: &str, described: &Value) -> Result<Option<Reload>> {
+    if described.is_null() {
+        return Ok(None);
+    }
+    let reload =
+        Reload { files: paths(&described["files"]), command: texts(&described["command"]) };
+    ensure!(
+        !reload.files.is_empty() && !reload.command.is_empty(),
+        "`x-reload-on-change` of {service} needs both: `files`, a list of paths, and `command`, the list \
+         of words that has the service read them anew"
+    );
+    Ok(Some(reload))
 }
 
 /// Sorts services so that each comes after those it depends on; ties keep Compose's order.
@@ -196,6 +222,10 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
+fn paths(value: &Value) -> Vec<PathBuf> {
+    texts(value).into_iter().map(PathBuf::from).collect()
+}
+
 fn texts(value: &Value) -> Vec<String> {
     value.as_array().into_iter().flatten().map(text).collect()
 }
@@ -230,6 +260,15 @@ mod tests {
         let services = vec![service("a", &["b"]), service("b", &["a"]), service("c", &[])];
         let message = in_order(services).unwrap_err().to_string();
         assert_eq!(message, "the services a, b depend on each other in a circle");
+    }
+
+    #[test]
+    fn a_reload_needs_files_and_a_command() {
+        let whole = serde_json::json!({"files": ["a"], "command": ["b", "c"]});
+        assert_eq!(reload("nginx", &whole).unwrap().unwrap().command, ["b", "c"]);
+        assert_eq!(reload("nginx", &Value::Null).unwrap(), None);
+        let error = reload("nginx", &serde_json::json!({"files": ["a"]})).unwrap_err();
+        assert!(error.to_string().contains("`command`"), "{error}");
     }
 
     #[test]

@@ -249,6 +249,59 @@ fn a_changed_configuration_file_restarts_its_service_and_no_other() {
     assert_eq!(stand.container_ids(), before.2);
 }
 
+/// The `X-Trial` header that nginx sends; empty where it sends none.
+fn trial_header(stand: &Stand) -> String {
+    let answer = ureq::get(stand.address()).call().unwrap();
+    let header = answer.headers().get("x-trial");
+    header.map_or_else(String::new, |value| value.to_str().unwrap().to_owned())
+}
+
+#[test]
+fn what_nginx_can_read_anew_needs_no_restart_and_a_mistake_stops_nothing() {
+    let stand = Stand::new();
+    let snippets = stand.folder().join("snippets");
+    let original = root().join("deploy/nginx/snippets");
+    run(std::process::Command::new("cp").arg("--recursive").args([&original, &snippets])).ok();
+    let file = snippets.join("security-headers.conf");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let change = |line: &str| {
+        // Files keep time in whole ticks of the kernel's clock: let one pass.
+        std::thread::sleep(Duration::from_millis(20));
+        std::fs::write(&file, format!("{text}\n{line}\n")).unwrap();
+    };
+    let shown = snippets.display();
+    // An overlay's extension takes the place of the whole one, so the command has to be in it.
+    let compose = std::fs::read_to_string(root().join("compose.yaml")).unwrap();
+    let (_, from_it) = compose.split_once("x-reload-on-change:").unwrap();
+    let command = from_it.lines().find_map(|line| line.trim().strip_prefix("command: ")).unwrap();
+    stand.overlay(&format!(
+        "x-reload-on-change: {{nginx: {{files: [\"{shown}\"], command: {command}}}}}\n\
+         services: {{nginx: {{volumes: [\"{shown}:/etc/nginx/snippets:ro\"]}}}}\n"
+    ));
+    stand.up().ok();
+    let started = stand.started_at("nginx");
+    assert_eq!(trial_header(&stand), "");
+
+    change("add_header X-Trial one always;");
+    let plan = stand.xtask(&["up", "--dry-run"]).ok().stdout;
+    assert!(plan.lines().any(|line| line.starts_with("reload    nginx")), "{plan}");
+    assert_eq!(stand.status()["pending"][0]["action"], "reload");
+    stand.up().ok().says(&["nginx reloaded"]);
+    // The old workers end when they have nothing left to do.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while trial_header(&stand) != "one" {
+        assert!(Instant::now() < deadline, "nginx does not show what changed");
+    }
+    stand.up().ok().says(&["nothing to do"]);
+
+    change("a_directive_that_is_none;");
+    stand.up().fails(1, &["a_directive_that_is_none", "goes on with what it had"]);
+    assert_eq!(trial_header(&stand), "one");
+    change("add_header X-Trial one always;");
+    stand.up().ok().says(&["nginx reloaded"]);
+    assert_eq!(stand.started_at("nginx"), started);
+}
+
 #[test]
 fn the_verbs_for_ones_own_hands_work() {
     let stand = Stand::new();

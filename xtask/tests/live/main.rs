@@ -15,3 +15,4 @@ mod mutations;
 mod scripts;
 mod secrets;
 mod stand;
+mod watch;
