@@ -11,7 +11,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 /// Answers like an engine with two services, `db` and `web`; what it says can be changed by files
-/// in the folder: `containers` (what inspect prints), `fail-VERB` (what VERB says as it fails).
+/// in the folder: `containers` (what inspect prints), `volumes`, `fail-VERB` (what VERB says as it
+/// fails), `mute` (the database never gets healthy).
 const FAKE_DOCKER: &str = r#"#!/bin/sh
 state=$(dirname "$0")/state
 case "$*" in *events*) ;; *) printf '%s\n' "$*" >>"$state/calls" ;; esac
@@ -33,8 +34,11 @@ case "$*" in
     "pull web:1") cat "$state/images-after.json" >"$state/images.json" ;;
     "image inspect"*) cat "$state/images.json" ;;
     *"up --no-start"*) event create db; event create web ;;
-    "start trial-db-1") event 'health_status: healthy' db ;;
+    "start trial-db-1") [ -f "$state/mute" ] || event 'health_status: healthy' db ;;
     "start trial-web-1") event 'health_status: healthy' web ;;
+    "volume ls"*) cat "$state/volumes" ;;
+    *" down "* | *" logs "*) echo "done: $*" ;;
+    exec*) echo "inside: $*"; exit 7 ;;
     events*) : >>"$state/events"; exec /usr/bin/tail -n +1 -f "$state/events" ;;
     *) echo "the fake docker knows no such call: $*" >&2; exit 18 ;;
 esac
@@ -77,6 +81,24 @@ impl Bench {
 
     fn path(&self, name: &str) -> std::path::PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// An environment file, and one container of the service `db` that runs.
+    fn with_a_container() -> Bench {
+        let bench = Bench::new();
+        ok(&bench.xtask(&["env", "init"]));
+        bench.state(
+            "containers",
+            r#"[{"Id":"id-1","Name":"/trial-db-1","Image":"i-db",
+                "State":{"Status":"running","ExitCode":0,"OOMKilled":false,"Error":"",
+                         "StartedAt":"2026-01-01T00:00:00Z"},
+                "RestartCount":0,"NetworkSettings":{"Ports":{}},"Mounts":[],
+                "Config":{"Image":"db:1","Labels":{
+                    "com.docker.compose.project":"trial","com.docker.compose.service":"db",
+                    "com.docker.compose.config-hash":"hash-db"}}}]"#,
+        );
+        bench.calls();
+        bench
     }
 
     /// Sets what the fake program answers.
@@ -269,4 +291,66 @@ fn a_new_migration_has_the_next_number_and_a_name_that_the_engine_takes() {
     let text = said(&bench.xtask(&["migrate", "new", "Add-Tags"]));
     assert!(text.contains("`Add-Tags` is no name for a migration"), "{text}");
     assert_eq!(bench.calls(), Vec::<String>::new());
+}
+
+const INSPECTED: [&str; 2] = [
+    "ps --all --quiet --no-trunc --filter label=com.docker.compose.project=trial",
+    "inspect --type=container id-1",
+];
+
+#[test]
+fn down_keeps_data_and_deletes_it_only_on_a_word() {
+    let bench = Bench::with_a_container();
+    let down = format!("{COMPOSE} --progress plain down --remove-orphans");
+    ok(&bench.xtask(&["down"]));
+    // What Compose makes of its files is asked once and then remembered.
+    let calls = bench.calls();
+    assert_eq!(calls[calls.len() - 3..], [INSPECTED[0], INSPECTED[1], &down]);
+
+    bench.state("volumes", "trial_data\nother_data\n");
+    let output = bench.xtask(&["down", "--volumes"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = said(&output);
+    assert!(text.contains("trial_data") && !text.contains("other_data"), "{text}");
+    assert_eq!(bench.calls(), [INSPECTED[0], INSPECTED[1], "volume ls --quiet"]);
+
+    ok(&bench.xtask(&["down", "--volumes", "--yes"]));
+    assert_eq!(bench.calls().last(), Some(&format!("{down} --volumes")));
+}
+
+#[test]
+fn logs_and_exec_hand_their_words_over_and_pass_the_exit_code_on() {
+    let bench = Bench::with_a_container();
+    let text = ok(&bench.xtask(&["logs", "db", "--tail", "5"]));
+    let logs = format!("{COMPOSE} logs --tail 5 --no-color db");
+    assert!(text.contains("done: compose"), "{text}");
+    assert_eq!(bench.calls().last(), Some(&logs));
+    let output = bench.xtask(&["exec", "db", "--", "df", "-h", "a file"]);
+    assert_eq!(output.status.code(), Some(7), "{}", said(&output));
+    assert_eq!(bench.calls().last().unwrap(), "exec --interactive id-1 df -h a file");
+    let output = bench.xtask(&["exec", "web", "--", "true"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("`web` of `trial` does not run"), "{}", said(&output));
+}
+
+#[test]
+fn a_service_that_never_gets_ready_ends_the_wait_at_its_deadline() {
+    let bench = Bench::new();
+    bench.state("mute", "");
+    let output = bench.xtask(&["up", "--timeout", "1"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = said(&output);
+    assert!(text.contains("web: not started yet; it waits for db"), "{text}");
+    assert!(text.contains("what works was left running"), "{text}");
+}
+
+#[test]
+fn verbose_echoes_each_command_and_quiet_says_nothing() {
+    let bench = Bench::with_a_container();
+    let text = ok(&bench.xtask(&["down", "--verbose"]));
+    assert!(text.contains("$ docker ps --all --quiet --no-trunc --filter"), "{text}");
+    assert!(text.contains("down --remove-orphans"), "{text}");
+    assert_eq!(said(&bench.xtask(&["down", "--quiet"])), "");
+    let output = bench.xtask(&["logs", "wbe", "--quiet"]);
+    assert!(said(&output).contains("did you mean `web`?"), "an error is never left out");
 }

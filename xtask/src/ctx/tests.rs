@@ -184,3 +184,82 @@ fn where_nothing_is_shown_the_error_has_what_was_said() {
     let said = message(ctx(Options::default()).run_loud(sh("echo the cause; exit 1")));
     assert!(said.ends_with("failed (exit code 1):\n  the cause"), "{said}");
 }
+
+/// Far beyond what any of these programs needs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn read_all(pipe: &mut Pipe, patience: Duration) -> Result<String> {
+    let mut text = String::new();
+    pipe.output(patience)?.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+#[test]
+fn a_command_that_fails_after_its_last_byte_fails_the_pipe() {
+    let mut pipe =
+        ctx(Options::default()).pipe(sh("echo all of it; echo cut >&2; exit 3")).unwrap();
+    assert_eq!(read_all(&mut pipe, PATIENCE).unwrap(), "all of it\n");
+    let said = message(pipe.finish());
+    assert!(said.contains("failed (exit code 3):\n  cut"), "{said}");
+}
+
+#[test]
+fn a_broken_pipe_is_explained_by_the_end_of_the_command_behind_it() {
+    let mut pipe = ctx(Options::default()).pipe(sh("echo 'no such role' >&2; exit 1")).unwrap();
+    let mut input = pipe.input().unwrap();
+    let ours = loop {
+        // The command may take a moment to end; until then the pipe takes what it can hold.
+        if let Err(error) = input.write_all(&[0; 4096]) {
+            break error;
+        }
+    };
+    drop(input);
+    let said = format!("{:#}", pipe.explain(ours.into()));
+    assert!(said.contains("no such role"), "{said}");
+}
+
+#[test]
+fn a_pipe_that_goes_silent_or_on_for_ever_has_a_deadline() {
+    let mut pipe = ctx(Options::default()).pipe(sh("echo begun; exec sleep 600")).unwrap();
+    let said = message(read_all(&mut pipe, Duration::from_millis(200)));
+    assert!(said.contains("nothing came for"), "{said}");
+    drop(pipe);
+
+    let endless = sh("exec sleep 600").limit(Duration::from_millis(200));
+    let said = message(ctx(Options::default()).pipe(endless).unwrap().finish());
+    assert!(said.contains("did not end within 0.20 s"), "{said}");
+}
+
+#[test]
+fn a_pipe_ends_at_an_interruption_and_when_it_is_dropped() {
+    let gate = ctx(Options::default());
+    let pipe = gate.pipe(sh("exec sleep 600")).unwrap();
+    raise_soon(&gate.interrupted);
+    assert!(pipe.finish().unwrap_err().is::<Interrupted>());
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pid");
+    let script = format!("echo $$ >{}; echo begun; exec sleep 600", file.display());
+    let mut pipe = ctx(Options::default()).pipe(sh(&script)).unwrap();
+    let mut word = [0; 5];
+    pipe.output(PATIENCE).unwrap().read_exact(&mut word).unwrap();
+    drop(pipe);
+    let pid = std::fs::read_to_string(file).unwrap();
+    assert!(!Path::new(&format!("/proc/{}", pid.trim())).exists(), "it was ended and reaped");
+}
+
+#[test]
+fn a_conversation_gives_an_answer_to_each_request_and_tells_how_it_ended() {
+    let gate = ctx(Options::default());
+    let echo = sh("while read -r line; do echo \"you said $line\"; done");
+    let mut talk = Talk::start(&gate, echo, PATIENCE).unwrap();
+    assert_eq!(talk.ask("one").unwrap(), "you said one");
+    assert_eq!(talk.ask("two").unwrap(), "you said two");
+    talk.finish().unwrap();
+
+    let rude = sh("read -r line; echo 'syntax error' >&2; exit 3");
+    let mut talk = Talk::start(&gate, rude, PATIENCE).unwrap();
+    let ours = talk.ask("select").unwrap_err();
+    let said = format!("{:#}", talk.explain(ours));
+    assert!(said.contains("syntax error") && said.contains("exit code 3"), "{said}");
+}

@@ -44,9 +44,28 @@ fn seen(stand: &Stand) -> Vec<(String, String)> {
     SERVICES.iter().map(|service| (of(service, ".Id"), of(service, ".State.StartedAt"))).collect()
 }
 
+/// What the dry run says it would do: service and action, but for what is only kept.
+fn said_to_do(plan: &str) -> Vec<(String, String)> {
+    let of_line = |line: &str| {
+        let mut words = line.split_whitespace();
+        let (action, service) = (words.next()?.to_owned(), words.next()?.to_owned());
+        (action != "keep" && action != "leave").then_some((service, action))
+    };
+    plan.lines().filter_map(of_line).collect()
+}
+
+/// The same, as `status` has it.
+fn pending(stand: &Stand) -> Vec<(String, String)> {
+    let status = stand.status();
+    let word = |step: &serde_json::Value, field: &str| step[field].as_str().unwrap().to_owned();
+    let steps = status["pending"].as_array().unwrap().iter();
+    steps.map(|step| (word(step, "service"), word(step, "action"))).collect()
+}
+
 /// Plans with the dry run, carries out, and compares what happened to every service with its word.
 fn expect_plan(stand: &Stand, situation: &str, words: [&str; 4]) {
     let plan = stand.xtask(&["up", "--dry-run"]).ok().stdout;
+    assert_eq!(pending(stand), said_to_do(&plan), "{situation}");
     let before = seen(stand);
     stand.up().ok();
     let after = seen(stand);
@@ -173,6 +192,16 @@ fn two_at_once_take_turns_and_a_dead_holder_blocks_nobody() {
     stand.up().ok();
 }
 
+/// Command lines on this machine that name the stack: what xtask started for it and did not end.
+fn processes_of(stand: &Stand) -> Vec<String> {
+    let of_process = |entry: std::fs::DirEntry| {
+        let words = std::fs::read(entry.path().join("cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&words).replace('\0', " ");
+        line.contains(&stand.name).then_some(line)
+    };
+    std::fs::read_dir("/proc").unwrap().flatten().filter_map(of_process).collect()
+}
+
 #[test]
 fn an_interrupted_up_says_so_and_the_next_one_goes_on() {
     let stand = Stand::new();
@@ -190,6 +219,7 @@ fn an_interrupted_up_says_so_and_the_next_one_goes_on() {
         assert!(done || output.status.code() == Some(130), "after {delay} ms: {text}");
         assert!(done || text.contains("interrupted"), "{text}");
         assert!(asked.elapsed() < Duration::from_secs(60), "{text}");
+        assert_eq!(processes_of(&stand), [""; 0], "after {delay} ms: {text}");
     }
     stand.up().ok();
     assert_eq!(stand.status()["ready"], true);
