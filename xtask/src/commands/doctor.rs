@@ -1,10 +1,12 @@
 //! `doctor`: what could keep the stack from working, each finding with a next step.
 
+mod judge;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -17,23 +19,12 @@ use crate::host::disk;
 use crate::host::tools::{COMPOSE_FLOOR, ENGINE_FLOOR, Tools, Version};
 use crate::images::build;
 use crate::stack::project::{Project, shown};
-use crate::stack::running::{self, Container, Health};
+use crate::stack::running::{self, Container};
 use crate::stack::wanted::Wanted;
 use crate::stack::{certificate, ports, secrets, wanted};
-use crate::ui;
 
 /// A certificate with less left was not renewed when it should have been.
 const DAYS_TO_WARN: u64 = 21;
-/// Restarts above this are a sign of trouble: one may be a reboot of the engine.
-const RESTARTS_TO_WARN: u64 = 3;
-/// Less is the time between two questions.
-const CLOCK_TO_WARN: Duration = Duration::from_secs(2);
-/// Of production: a day's backup, and the time to notice that it failed.
-const VERIFIED_TO_WARN: Duration = Duration::from_secs(26 * 60 * 60);
-const DISK_TO_WARN: u64 = 10 << 30;
-const DISK_TO_FAIL: u64 = 2 << 30;
-/// What the four services and a build take together, with room to breathe.
-const MEMORY_TO_WARN: u64 = 1 << 30;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -82,70 +73,37 @@ fn not_well(level: Level, subject: &str, detail: impl Into<String>, next: &str) 
 
 fn host(ctx: &Ctx) -> Vec<Finding> {
     let tools = Tools::look(ctx);
-    let setup = "cargo xtask setup";
-    let plugin = |name: &str, version: Option<Version>, floor: Version| match version {
-        Some(version) if version >= floor => pass(name, version.to_string()),
-        Some(version) => {
-            not_well(Level::Fail, name, format!("{version}; {floor} or newer is needed"), setup)
-        }
-        None => not_well(Level::Fail, name, "not installed", setup),
-    };
     let engine = match &tools.engine {
-        Err(error) => not_well(Level::Fail, "engine", format!("{error:#}"), setup),
-        Ok(version) => plugin("engine", Some(*version), ENGINE_FLOOR),
+        Err(error) => not_well(Level::Fail, "engine", format!("{error:#}"), "cargo xtask setup"),
+        Ok(version) => judge::tool("engine", Some(*version), ENGINE_FLOOR),
     };
     let mut findings = vec![
         engine,
-        plugin("compose", tools.compose, COMPOSE_FLOOR),
-        plugin("buildx", tools.buildx, Version(0, 0, 0)),
+        judge::tool("compose", tools.compose, COMPOSE_FLOOR),
+        judge::tool("buildx", tools.buildx, Version(0, 0, 0)),
     ];
     findings.extend(socket());
-    findings.extend([disk_room(ctx), memory(), clock(ctx)]);
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    findings.extend([disk_room(ctx), judge::memory(&meminfo), clock(ctx)]);
     findings
 }
 
-/// Whoever may write to the engine's socket is root on this host. One that is elsewhere, or no file,
-/// is not ours to judge.
+/// A socket that is elsewhere, or no file, is not ours to judge.
 fn socket() -> Option<Finding> {
     let host = std::env::var("DOCKER_HOST").unwrap_or_default();
     let path = if host.is_empty() { "/var/run/docker.sock" } else { host.strip_prefix("unix://")? };
-    let data = fs::metadata(path).ok()?;
-    let mode = data.permissions().mode() & 0o777;
-    if mode & 0o002 != 0 {
-        let detail = format!("any user of this host can become root through it (mode {mode:04o})");
-        return Some(not_well(Level::Fail, "socket", detail, &format!("chmod o= {path}")));
-    }
-    let who = if mode & 0o020 == 0 { "its owner" } else { "its owner and group" };
-    Some(pass("socket", format!("{who} may use it (mode {mode:04o})")))
+    Some(judge::socket(path, mode_of(Path::new(path))?))
+}
+
+fn mode_of(path: &Path) -> Option<u32> {
+    Some(fs::metadata(path).ok()?.permissions().mode() & 0o777)
 }
 
 fn disk_room(ctx: &Ctx) -> Finding {
     let docker = Path::new("/var/lib/docker");
-    let place = if docker.exists() { docker } else { ctx.root() };
-    let next = "docker system df, and cargo clean";
-    match disk::free(place) {
-        Ok(free) if free < DISK_TO_FAIL => {
-            not_well(Level::Fail, "disk", format!("only {} free", ui::bytes(free)), next)
-        }
-        Ok(free) if free < DISK_TO_WARN => {
-            not_well(Level::Warn, "disk", format!("{} free", ui::bytes(free)), next)
-        }
-        Ok(free) => pass("disk", format!("{} free", ui::bytes(free))),
-        Err(error) => not_well(Level::Warn, "disk", format!("{error:#}"), next),
-    }
-}
-
-fn memory() -> Finding {
-    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kib = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    match kib.map(|kib| kib << 10) {
-        None => not_well(Level::Warn, "memory", "it cannot be told on this system", "free -h"),
-        Some(free) if free < MEMORY_TO_WARN => {
-            let detail = format!("only {} available", ui::bytes(free));
-            not_well(Level::Warn, "memory", detail, "end what you do not need")
-        }
-        Some(free) => pass("memory", format!("{} available", ui::bytes(free))),
+    match disk::free(if docker.exists() { docker } else { ctx.root() }) {
+        Ok(free) => judge::disk(free),
+        Err(error) => not_well(Level::Warn, "disk", format!("{error:#}"), "df -h"),
     }
 }
 
@@ -153,51 +111,18 @@ fn memory() -> Finding {
 /// sessions end too late and certificates are not valid yet.
 fn clock(ctx: &Ctx) -> Finding {
     let ask = Invocation::new("docker").args(["info", "--format", "{{.SystemTime}}"]);
-    let before = SystemTime::now();
-    let engine = ctx.read(ask).ok().and_then(|text| parse_time(text.trim()));
-    let Some(engine) = engine else {
-        return not_well(Level::Warn, "clock", "the engine does not tell its time", "date --utc");
-    };
-    let skew = |a: SystemTime, b: SystemTime| a.duration_since(b).unwrap_or_default();
-    // The answer lies somewhere between the question and now.
-    let off = skew(before, engine).max(skew(engine, SystemTime::now()));
-    if off > CLOCK_TO_WARN {
-        let detail = format!("the engine's clock is {} off this host's", ui::seconds(off));
-        return not_well(Level::Warn, "clock", detail, "restart the engine, or set the clock");
-    }
-    pass("clock", "the engine's agrees with this host's")
-}
-
-/// RFC 3339 with any offset.
-fn parse_time(text: &str) -> Option<SystemTime> {
-    if let Ok(time) = humantime::parse_rfc3339(text) {
-        return Some(time);
-    }
-    let (local, offset) = text.split_at_checked(text.len().checked_sub(6)?)?;
-    let (hours, minutes) = offset.get(1..)?.split_once(':')?;
-    let minutes = hours.parse::<u64>().ok()? * 60 + minutes.parse::<u64>().ok()?;
-    let time = humantime::parse_rfc3339(&format!("{local}Z")).ok()?;
-    let offset_time = Duration::from_secs(minutes * 60);
-    if offset.starts_with('-') {
-        time.checked_add(offset_time)
-    } else {
-        time.checked_sub(offset_time)
-    }
+    let asked = SystemTime::now();
+    let engine = ctx.read(ask).ok().and_then(|text| judge::parse_time(text.trim()));
+    judge::clock(engine, asked, SystemTime::now())
 }
 
 fn environment(ctx: &Ctx, env_file: &Path) -> Vec<Finding> {
     let name = shown(ctx, env_file);
-    let Ok(data) = fs::metadata(env_file) else {
+    let Some(mode) = mode_of(env_file) else {
         let next = "cargo xtask up, or cargo xtask env init";
         return vec![not_well(Level::Warn, &name, "not written yet", next)];
     };
-    let mode = data.permissions().mode() & 0o777;
-    let private = if mode & 0o077 == 0 {
-        pass(&name, format!("private (mode {mode:04o})"))
-    } else {
-        let detail = format!("other users can read its secrets (mode {mode:04o})");
-        not_well(Level::Fail, &name, detail, &format!("chmod 600 {name}"))
-    };
+    let private = judge::environment_file(&name, mode);
     let complete = match Project::load(ctx, env_file) {
         Ok(project) => pass("environment", format!("complete (project `{}`)", project.name)),
         Err(error) => {
@@ -207,19 +132,10 @@ fn environment(ctx: &Ctx, env_file: &Path) -> Vec<Finding> {
     vec![private, complete]
 }
 
-/// The files that containers mount are readable by everybody, because each is read by another user in a
-/// container: the folder above is what keeps the host's users out.
 fn secrets(ctx: &Ctx, project: &Project) -> Option<Finding> {
     let folder = secrets::folder(ctx, project);
-    let closed = folder.parent()?;
-    let mode = |path: &Path| Some(fs::metadata(path).ok()?.permissions().mode() & 0o777);
-    let (outer, inner) = (mode(closed)?, mode(&folder)?);
-    let name = shown(ctx, &folder);
-    if outer & 0o077 != 0 && inner & 0o077 != 0 {
-        let detail = format!("other users can read what is in {name} (mode {inner:04o})");
-        return Some(not_well(Level::Fail, "secrets", detail, &format!("chmod 700 {name}")));
-    }
-    Some(pass("secrets", format!("{name} is closed to other users")))
+    let (outer, inner) = (mode_of(folder.parent()?)?, mode_of(&folder)?);
+    Some(judge::secrets(&shown(ctx, &folder), outer, inner))
 }
 
 /// What is known of a stack: from its files, and, where the engine answers, from what runs.
@@ -243,7 +159,7 @@ fn services(ctx: &Ctx, project: &Project, wanted: &Wanted) -> Vec<Finding> {
     let containers = running::containers(ctx, project).unwrap_or_default();
     let (ours, strays): (Vec<&Container>, Vec<&Container>) =
         containers.iter().partition(|container| wanted.service(&container.service).is_some());
-    let mut findings: Vec<Finding> = ours.into_iter().map(container).collect();
+    let mut findings: Vec<Finding> = ours.into_iter().map(judge::container).collect();
     for service in &wanted.services {
         let runs = containers.iter().any(|c| c.service == service.name && c.is_running());
         if !runs {
@@ -326,39 +242,9 @@ fn unfinished_restore(ctx: &Ctx, project: &Project) -> Option<Finding> {
 
 fn backup(ctx: &Ctx, project: &Project) -> Finding {
     let backups = status::last_backups(ctx, project);
-    let next = "cargo xtask backup --verify";
-    let Some(newest) = backups.newest else {
-        return not_well(Level::Warn, "backup", "there is none", next);
-    };
-    let Some(verified) = backups.verified else {
-        let detail = format!("{newest} is the last one, and no restore was ever proven");
-        return not_well(Level::Warn, "backup", detail, next);
-    };
-    let age = status::age_of(&verified).unwrap_or_default();
-    let detail = format!("the last verified one is {verified}, {} old", ui::seconds(age));
-    if project.is_production() && age > VERIFIED_TO_WARN {
-        return not_well(Level::Warn, "backup", detail, next);
-    }
-    pass("backup", detail)
-}
-
-fn container(container: &Container) -> Finding {
-    let name = &container.service;
-    let logs = format!("cargo xtask logs {name}");
-    if !container.is_running() {
-        let detail = format!("{} with exit code {}", container.status, container.exit_code);
-        return not_well(Level::Fail, name, detail, &format!("{logs}, then cargo xtask up"));
-    }
-    if container.health == Health::Unhealthy {
-        let probe = container.last_probe.as_deref().unwrap_or("no probe yet");
-        return not_well(Level::Fail, name, format!("unhealthy: {probe}"), &logs);
-    }
-    if container.restarts > RESTARTS_TO_WARN {
-        let detail = format!("restarted {} times", container.restarts);
-        return not_well(Level::Warn, name, detail, &logs);
-    }
-    let uptime = container.uptime().map_or_else(String::new, ui::seconds);
-    pass(name, format!("running for {uptime}"))
+    let age = |id: &String| status::age_of(id).unwrap_or_default();
+    let verified = backups.verified.map(|id| (id.clone(), age(&id)));
+    judge::backup(backups.newest, verified, project.is_production())
 }
 
 fn port_of(ctx: &Ctx, port: &ports::Published) -> Finding {
@@ -395,11 +281,11 @@ fn print(findings: &[Finding], failed: usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn every_subject_is_described_for_scripts() {
-        let source = include_str!("doctor.rs").split("#[cfg(test)]").next().unwrap_or_default();
+        let files = [include_str!("doctor.rs"), include_str!("doctor/judge.rs")];
+        let source =
+            files.map(|text| text.split("#[cfg(test)]").next().unwrap_or_default()).concat();
         let document = include_str!("../../../docs/status.md");
         let named = source.split("pass(\"").chain(source.split("Level::Fail, \"")).skip(1);
         let subjects: Vec<&str> = named.filter_map(|rest| rest.split('"').next()).collect();
@@ -408,14 +294,5 @@ mod tests {
             let row = format!("`{subject}`");
             assert!(document.contains(&row), "docs/status.md has no row for {row}");
         }
-    }
-
-    #[test]
-    fn times_with_an_offset_are_the_same_moment() {
-        let utc = parse_time("2026-01-02T10:00:00.5Z");
-        assert!(utc.is_some());
-        assert_eq!(parse_time("2026-01-02T12:30:00.5+02:30"), utc);
-        assert_eq!(parse_time("2026-01-02T05:00:00.5-05:00"), utc);
-        assert_eq!(parse_time("never"), None);
     }
 }

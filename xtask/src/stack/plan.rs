@@ -165,9 +165,8 @@ fn judge_running(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+    use crate::stack::running::tests::{at, sample as container};
     use crate::stack::wanted::Reload;
 
     fn service() -> Service {
@@ -178,27 +177,6 @@ mod tests {
             restart_on_change: vec![PathBuf::from("a.conf")],
             reload: Some(Reload { files: vec![PathBuf::from("b.conf")], command: Vec::new() }),
             ..Service::default()
-        }
-    }
-
-    fn container() -> Container {
-        Container {
-            id: "c1".into(),
-            name: "p-backend-1".into(),
-            service: "backend".into(),
-            status: "running".into(),
-            health: Health::Healthy,
-            last_probe: None,
-            exit_code: 0,
-            out_of_memory: false,
-            error: String::new(),
-            restarts: 0,
-            started_at: Some(at(1000)),
-            hash: "h1".into(),
-            image_id: "i1".into(),
-            image: "backend:1".into(),
-            ports: Vec::new(),
-            volumes: Vec::new(),
         }
     }
 
@@ -213,10 +191,6 @@ mod tests {
             reloaded_at: &|container| (container.id == "reloaded").then(|| at(800)),
         };
         plan(&wanted, &[container], &around).steps[0].action
-    }
-
-    fn at(seconds: u64) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
     #[test]

@@ -263,8 +263,35 @@ pub(crate) fn address_of(ctx: &Ctx, project: &Project, service: &str, port: u16)
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// So many seconds after the beginning of Unix time.
+    pub(crate) fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    /// A container that is well, since the thousandth second.
+    pub(crate) fn sample() -> Container {
+        Container {
+            id: "c1".into(),
+            name: "p-backend-1".into(),
+            service: "backend".into(),
+            status: "running".into(),
+            health: Health::Healthy,
+            last_probe: None,
+            exit_code: 0,
+            out_of_memory: false,
+            error: String::new(),
+            restarts: 0,
+            started_at: Some(at(1000)),
+            hash: "h1".into(),
+            image_id: "i1".into(),
+            image: "backend:1".into(),
+            ports: Vec::new(),
+            volumes: Vec::new(),
+        }
+    }
 
     #[test]
     fn time_stamps_of_the_engine_are_read() {
