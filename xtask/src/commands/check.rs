@@ -232,7 +232,10 @@ fn tests_on(ctx: &Ctx, checks: &mut Checks, trial: &Trial) -> Result<()> {
 fn backend_tests(ctx: &Ctx, trial: &Trial) -> Result<()> {
     let project = trial.project(ctx)?;
     let shell = ctx.shell()?;
-    let tests = cmd!(shell, "cargo test --locked --package backend --features stack --test stack");
+    // Of the workspace, as the unit tests: of the backend alone, the libraries would be compiled once
+    // more, with other features.
+    let tests =
+        cmd!(shell, "cargo test --workspace --locked --features backend/stack --test stack");
     let value = |name: &str| project.value(name).to_owned();
     let (user, password, database) = (value("PG_USER"), value("PG_PASSWORD"), value("PG_DBNAME"));
     let place = format!("{}/{database}", address_of(ctx, &project, "postgres", 5432)?);
@@ -272,7 +275,7 @@ fn driver_tests(ctx: &Ctx, trial: &Trial) -> Result<()> {
     // One after the other: each brings a stack of its own up, and there are only so many cores.
     let tests = cmd!(
         shell,
-        "cargo test --locked --package xtask --features live --test live -- --test-threads=1"
+        "cargo test --workspace --locked --features xtask/live --test live -- --test-threads=1"
     );
     let tests = Invocation::from(tests)
         .env("LIVE_PROJECT", trial.name())
