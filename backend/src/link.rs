@@ -27,6 +27,9 @@ use crate::{
 const DEADLINE: Duration = Duration::from_millis(1500);
 /// One attempt of a command. Less than half of [`DEADLINE`], so that a second one fits.
 const RESPONSE: Duration = Duration::from_millis(600);
+/// How often a command is tried: a connection can break, the next one meet a password that was just
+/// replaced, and the one after that break again.
+const ATTEMPTS: u32 = 4;
 
 /// Redis. Cloning it shares the connection.
 #[derive(Clone)]
@@ -117,11 +120,12 @@ impl Link {
     }
 
     /// Leaves a connection that gave no answer for one that may: its other end can be gone without a
-    /// word (a firewall that forgot it, a host that vanished), and would then never answer again.
-    async fn replace(&self, silent: u64) -> Result<(), RedisError> {
+    /// word (a firewall that forgot it, a host that vanished), and would then never answer again. Or
+    /// one whose password Redis takes no longer.
+    async fn replace(&self, useless: u64) -> Result<(), RedisError> {
         // One makes the connection and the others, which wait here, use it.
         let _remaking = self.0.remaking.lock().await;
-        if self.connection().number == silent { self.remake().await } else { Ok(()) }
+        if self.connection().number == useless { self.remake().await } else { Ok(()) }
     }
 
     /// Asks Redis for a sign of life.
@@ -129,35 +133,25 @@ impl Link {
         self.run(|mut redis| async move { redis::cmd("PING").exec_async(&mut redis).await }).await
     }
 
-    /// Runs a command, once more if the connection turned out to be dead or its password was
-    /// replaced, within [`DEADLINE`]. Every command here may run twice without harm.
+    /// Runs a command, and again if the connection turned out to be dead or its password was
+    /// replaced, within [`DEADLINE`]. Every command here may run more than once without harm.
     pub async fn run<T, F>(&self, command: impl Fn(ConnectionManager) -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, RedisError>>,
     {
         let attempts = async {
-            let Connection { manager, number } = self.connection();
-            match command(manager).await {
-                Err(error) if error.is_timeout() => {
-                    self.replace(number).await?;
-                    command(self.manager()).await
-                }
-                Err(error) if error.is_io_error() => command(self.manager()).await,
-                outcome => outcome,
-            }
-        };
-        let attempts = async {
-            match attempts.await {
-                Err(error) if is_refusal(&error) => {
-                    // One makes the connection and the others, which wait here, use it.
-                    let _remaking = self.0.remaking.lock().await;
-                    match command(self.manager()).await {
-                        Err(error) if is_refusal(&error) => self.remake().await?,
-                        outcome => return outcome,
+            let mut left = ATTEMPTS;
+            loop {
+                let Connection { manager, number } = self.connection();
+                left -= 1;
+                match command(manager).await {
+                    Err(error) if left > 0 && (error.is_timeout() || is_refusal(&error)) => {
+                        self.replace(number).await?;
                     }
-                    command(self.manager()).await
+                    // The manager reconnects by itself.
+                    Err(error) if left > 0 && error.is_io_error() => {}
+                    outcome => return outcome,
                 }
-                outcome => outcome,
             }
         };
         match timeout(DEADLINE, attempts).await {
