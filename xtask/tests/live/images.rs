@@ -85,6 +85,8 @@ COPY --from=toolchain lib /usr/local/cargo/lib
 # Networks with a certificate authority of their own: cargo has to know it inside as well.
 COPY --from=certificates ca-certificates.crt /etc/ssl/certs/
 ENV PATH=/usr/local/cargo/bin:/usr/sbin:/usr/bin:/sbin:/bin CARGO_HOME=/usr/local/cargo
+# What is tested is how the image comes about: optimised, the backend would take minutes to compile.
+ENV CARGO_PROFILE_RELEASE_OPT_LEVEL=0
 ";
     fs::write(folder.path().join("Dockerfile"), dockerfile).unwrap();
     let toolchain = run(Command::new("rustc").args(["--print", "sysroot"])).ok().stdout;
