@@ -50,9 +50,9 @@ pub(crate) fn audit(ctx: &Ctx, env_file: &Path, args: &AuditArgs) -> Result<Exit
     let not_checked = count(Outcome::NotChecked);
     let whole = Whole { items, unused_exceptions, failed, not_checked };
     match args.format {
-        ReportFormat::Json => println!("{}", serde_json::to_string_pretty(&whole)?),
-        ReportFormat::Markdown => println!("{}", markdown(&whole)),
-        ReportFormat::Text => println!("{}", text(&whole)),
+        ReportFormat::Json => ui::data(serde_json::to_string_pretty(&whole)?)?,
+        ReportFormat::Markdown => ui::data(markdown(&whole))?,
+        ReportFormat::Text => ui::data(text(&whole))?,
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

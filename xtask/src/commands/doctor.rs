@@ -22,6 +22,7 @@ use crate::stack::project::{Project, shown};
 use crate::stack::running::{self, Container};
 use crate::stack::wanted::Wanted;
 use crate::stack::{certificate, ports, secrets, wanted};
+use crate::ui;
 
 /// A certificate with less left was not renewed when it should have been.
 const DAYS_TO_WARN: u64 = 21;
@@ -56,8 +57,8 @@ pub(crate) fn doctor(ctx: &Ctx, env_file: &Path, args: &FormatArgs) -> Result<Ex
     }
     let failed = findings.iter().filter(|finding| finding.level == Level::Fail).count();
     match args.format {
-        Format::Json => println!("{}", serde_json::to_string_pretty(&findings)?),
-        Format::Text => print(&findings, failed),
+        Format::Json => ui::data(serde_json::to_string_pretty(&findings)?)?,
+        Format::Text => print(&findings, failed)?,
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -259,16 +260,16 @@ fn port_of(ctx: &Ctx, port: &ports::Published) -> Finding {
     }
 }
 
-fn print(findings: &[Finding], failed: usize) {
+fn print(findings: &[Finding], failed: usize) -> Result<()> {
     for finding in findings {
         let mark = match finding.level {
             Level::Pass => console::style("pass").green(),
             Level::Warn => console::style("warn").yellow(),
             Level::Fail => console::style("FAIL").red().bold(),
         };
-        println!("{mark}  {:<13} {}", finding.subject, finding.detail);
+        ui::data(format!("{mark}  {:<13} {}", finding.subject, finding.detail))?;
         if let Some(next) = &finding.next {
-            println!("{:<20} next: {next}", "");
+            ui::data(format!("{:<20} next: {next}", ""))?;
         }
     }
     let warned = findings.iter().filter(|finding| finding.level == Level::Warn).count();
@@ -276,7 +277,7 @@ fn print(findings: &[Finding], failed: usize) {
         format!("{number} {word}{}", if number == 1 { "" } else { "s" })
     };
     let checks = count(findings.len(), "check");
-    println!("{checks}, {}, {}", count(warned, "warning"), count(failed, "failure"));
+    ui::data(format!("{checks}, {}, {}", count(warned, "warning"), count(failed, "failure")))
 }
 
 #[cfg(test)]

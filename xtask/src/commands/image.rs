@@ -10,6 +10,7 @@ use crate::ctx::Ctx;
 use crate::images::{self, build};
 use crate::stack::project::Project;
 use crate::stack::{lock, secrets, wanted};
+use crate::ui;
 
 /// Pulls or builds what is missing or out of date.
 ///
@@ -26,7 +27,7 @@ pub(crate) fn build(ctx: &Ctx, env_file: &Path, args: &BuildArgs) -> Result<()> 
     let wanted = wanted::wanted(ctx, &project)?;
     if ctx.is_dry_run() {
         for service in build::out_of_date(ctx, &project, &wanted, source)? {
-            println!("build     {service}");
+            ui::data(format!("build     {service}"))?;
         }
         return Ok(());
     }

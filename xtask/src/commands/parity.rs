@@ -53,9 +53,9 @@ pub(crate) fn parity(ctx: &Ctx, env_file: &Path, args: &ParityArgs) -> Result<Ex
     let violations = report.violations() + drifted;
     let whole = Whole { report, drift, violations };
     match args.format {
-        ReportFormat::Json => println!("{}", serde_json::to_string_pretty(&whole)?),
-        ReportFormat::Markdown => println!("{}", markdown(&whole)),
-        ReportFormat::Text => println!("{}", text(&whole)),
+        ReportFormat::Json => ui::data(serde_json::to_string_pretty(&whole)?)?,
+        ReportFormat::Markdown => ui::data(markdown(&whole))?,
+        ReportFormat::Text => ui::data(text(&whole))?,
     }
     Ok(if violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

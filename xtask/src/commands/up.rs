@@ -47,15 +47,14 @@ pub(crate) fn up(ctx: &Ctx, env_file: &Path, args: &UpArgs) -> Result<()> {
         let stale = build::out_of_date(ctx, &project, &wanted, source)?;
         let ids = build::ids_of(ctx, &wanted)?;
         let plan = make_plan(ctx, &project, &wanted, &containers, &ids, &stale);
-        print_plan(ctx, &plan, &stale);
-        return Ok(());
+        return print_plan(ctx, &plan, &stale);
     }
     let built = build::bring_up_to_date(ctx, &project, &wanted, source, false)?;
     let plan = make_plan(ctx, &project, &wanted, &containers, &built.ids, &[]);
     warn_of_orphans(ctx, &plan);
     if plan.is_empty() {
         if args.timings {
-            println!("{}", timings::render(&Tracker::new(&wanted, &plan)));
+            ui::data(timings::render(&Tracker::new(&wanted, &plan)))?;
         }
         renew_certificate(ctx, &project)?;
         return say_up(ctx, &project, "nothing to do, all is up", started);
@@ -65,7 +64,7 @@ pub(crate) fn up(ctx: &Ctx, env_file: &Path, args: &UpArgs) -> Result<()> {
     let tracker = Tracker::new(&wanted, &plan);
     let outcome = readiness::carry_out(ctx, &project, tracker, make, args.wait.limit())?;
     if args.timings {
-        println!("{}", timings::render(outcome.tracker()));
+        ui::data(timings::render(outcome.tracker()))?;
     }
     expect_ready(ctx, &project, outcome)?;
     reload::carry_out(ctx, &project, &wanted, &plan, &containers)?;
@@ -215,17 +214,18 @@ fn warn_of_orphans(ctx: &Ctx, plan: &Plan) {
     }
 }
 
-fn print_plan(ctx: &Ctx, plan: &Plan, built: &[String]) {
+fn print_plan(ctx: &Ctx, plan: &Plan, built: &[String]) -> Result<()> {
     for service in built {
-        println!("{:<9} {service:<9} its image is missing or out of date", "build");
+        ui::data(format!("{:<9} {service:<9} its image is missing or out of date", "build"))?;
     }
     for step in &plan.steps {
-        println!("{:<9} {:<9} {}", step.action, step.service, step.reason);
+        ui::data(format!("{:<9} {:<9} {}", step.action, step.service, step.reason))?;
     }
     for name in &plan.orphans {
-        println!("{:<9} {name:<9} no service of the Compose files", "leave");
+        ui::data(format!("{:<9} {name:<9} no service of the Compose files", "leave"))?;
     }
     ctx.ui.say("nothing was changed (--dry-run)");
+    Ok(())
 }
 
 fn say_up(ctx: &Ctx, project: &Project, what: &str, started: Instant) -> Result<()> {

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::cli::NewMigrationArgs;
 use crate::ctx::{Ctx, Invocation};
+use crate::ui;
 
 pub(super) const FOLDER: &str = "backend/migrations";
 /// A cold build of the linter.
@@ -39,7 +40,7 @@ pub(super) fn new(ctx: &Ctx, args: &NewMigrationArgs) -> Result<()> {
     // The number is free, so the name is. Two branches that chose one meet when the engine reads both.
     fs::write(ctx.root().join(&path), header(args.no_transaction))
         .with_context(|| format!("write {path}"))?;
-    println!("{path}");
+    ui::data(&path)?;
     ctx.ui.say(
         "next: write it, then `cargo xtask migrate lint`, `cargo xtask migrate --dry-run`, \
          `cargo xtask migrate` and `cargo xtask migrate schema`",
@@ -84,7 +85,9 @@ pub(crate) fn lint(ctx: &Ctx, all: bool) -> Result<()> {
     let linter = Invocation::new(cargo).args(words).args(&files).dir(ctx.root()).limit(LIMIT);
     let step = ctx.ui.step("lint migrations");
     let output = ctx.try_read(linter)?;
-    print!("{}", output.stdout);
+    if !output.stdout.is_empty() {
+        ui::data(output.stdout.trim_end())?;
+    }
     if output.status.success() {
         step.done(files.join(", "));
         return Ok(());

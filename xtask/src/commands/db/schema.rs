@@ -15,6 +15,7 @@ use crate::ctx::{Ctx, Invocation};
 use crate::stack::lock;
 use crate::stack::project::Project;
 use crate::stack::running::address_of;
+use crate::ui;
 
 const SCHEMA: &str = "backend/schema.sql";
 const STATEMENTS: &str = "backend/.sqlx";
@@ -51,7 +52,7 @@ pub(super) fn schema(ctx: &Ctx, env_file: &Path, check: bool) -> Result<()> {
         );
     }
     for change in &changes {
-        println!("{change}");
+        ui::data(change)?;
     }
     if ctx.is_dry_run() {
         ctx.ui.say("nothing was changed (--dry-run)");
