@@ -91,6 +91,10 @@ pub struct Problem {
     pub request_id: String,
 }
 
+/// Travels beside the [`Problem`] of [`Error::busy`]: nothing is broken, there is only too much to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Busy;
+
 impl Problem {
     /// A problem that says no more than its status does.
     pub fn of(status: StatusCode) -> Self {
@@ -116,7 +120,7 @@ impl Error {
         Self::Unavailable { part, source: Some(source.into()) }
     }
 
-    /// A part that cannot take more work at present.
+    /// A part that cannot take more work at present; see [`Busy`].
     pub fn busy(part: &'static str) -> Self {
         Self::Unavailable { part, source: None }
     }
@@ -180,6 +184,7 @@ impl IntoResponse for Error {
         if !matches!(self, Self::Internal(_)) {
             problem.detail = Some(self.to_string());
         }
+        let is_busy = matches!(self, Self::Unavailable { source: None, .. });
         let retry_after = match self {
             Self::Unavailable { .. } => Some(RETRY_AFTER_S),
             Self::TooMany { seconds } => Some(seconds),
@@ -193,6 +198,9 @@ impl IntoResponse for Error {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response.extensions_mut().insert(problem);
+        if is_busy {
+            response.extensions_mut().insert(Busy);
+        }
         response
     }
 }

@@ -1,10 +1,10 @@
 //! `/healthz`: the process lives. `/readyz`: a request would succeed, because PostgreSQL and Redis
-//! really answer, the schema is current, and writes do not fail. nginx passes neither on; the container's health check
-//! and an orchestrator ask the backend itself.
+//! really take a write, the schema is current, and the writes of requests do not fail. nginx passes
+//! neither on; the container's health check and an orchestrator ask the backend itself.
 
 mod writes;
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
 use axum::{
     Router,
@@ -13,7 +13,9 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use redis::Script;
 use serde::Serialize;
+use sqlx::PgConnection;
 use tokio::time::timeout;
 
 use crate::{
@@ -28,6 +30,8 @@ pub(crate) use writes::watch;
 
 /// Both questions run at the same time, so an answer takes no longer than this.
 const DEADLINE: Duration = Duration::from_millis(1800);
+
+static WRITE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("health/write.lua")));
 
 /// The routes of this module.
 pub fn router() -> Router<App> {
@@ -76,7 +80,7 @@ async fn database(app: &App) -> Result<(), String> {
     let history = History::read(&mut connection).await.map_err(|error| error.to_string())?;
     let comparison = history.compare(&app.migrations);
     if comparison.is_current() {
-        return Ok(());
+        return write(&mut connection).await;
     }
     let pending = comparison.pending.len();
     Err(match comparison.problems() {
@@ -85,6 +89,21 @@ async fn database(app: &App) -> Result<(), String> {
     })
 }
 
+/// A write that is really committed, to the log on the disk and to no table: a row that changed with
+/// every probe would be in every backup. That a table's file can grow is left to [`Writes`].
+async fn write(connection: &mut PgConnection) -> Result<(), String> {
+    // The function does not mind a transaction that may not write; ours would.
+    let query = "SELECT current_setting('transaction_read_only') = 'on'
+                 FROM pg_logical_emit_message(true, 'readyz', '')";
+    let read_only: bool =
+        sqlx::query_scalar(query).fetch_one(connection).await.map_err(|e| db::describe(&e))?;
+    if read_only { Err("it is read-only".to_owned()) } else { Ok(()) }
+}
+
+/// A key that is gone within the same script: nobody sees it, and no backup has it.
 async fn redis(app: &App) -> Result<(), String> {
-    app.redis.ping().await.map_err(|error| chain(&error))
+    let mut script = WRITE.prepare_invoke();
+    script.key(app.redis.key("limit", "readyz"));
+    let written = app.redis.script::<bool>(&script).await.map_err(|error| chain(&error))?;
+    if written { Ok(()) } else { Err("it is full".to_owned()) }
 }

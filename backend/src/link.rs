@@ -95,10 +95,6 @@ impl Link {
         self.0.connection.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn manager(&self) -> ConnectionManager {
-        self.connection().manager
-    }
-
     /// Takes over a password whose file has changed, with a new connection. What is under way on
     /// the old one finishes there.
     pub async fn refresh_password(&self) {
@@ -126,11 +122,6 @@ impl Link {
         // One makes the connection and the others, which wait here, use it.
         let _remaking = self.0.remaking.lock().await;
         if self.connection().number == useless { self.remake().await } else { Ok(()) }
-    }
-
-    /// Asks Redis for a sign of life.
-    pub async fn ping(&self) -> Result<(), Error> {
-        self.run(|mut redis| async move { redis::cmd("PING").exec_async(&mut redis).await }).await
     }
 
     /// Runs a command, and again if the connection turned out to be dead or its password was

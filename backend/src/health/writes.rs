@@ -14,6 +14,8 @@ use axum::{
 };
 use tokio::time::Instant;
 
+use crate::error::Busy;
+
 /// So many in a row, without a success between them, are no accident.
 const ENOUGH: u32 = 3;
 /// Whoever is not ready may be sent no more writes that could succeed: after this long without one,
@@ -54,7 +56,9 @@ impl Writes {
 pub(crate) async fn watch(State(writes): State<Writes>, request: Request, next: Next) -> Response {
     let is_write = !request.method().is_safe();
     let response = next.run(request).await;
-    if is_write {
+    // Whoever waited for a turn in vain wrote nothing: a flood of sign-ins must not make everybody
+    // believe that the disk is full.
+    if is_write && response.extensions().get::<Busy>().is_none() {
         writes.ended(response.status());
     }
     response
@@ -62,7 +66,11 @@ pub(crate) async fn watch(State(writes): State<Writes>, request: Request, next: 
 
 #[cfg(test)]
 mod tests {
+    use axum::{Router, body::Body, middleware, routing::post};
+    use tower::ServiceExt;
+
     use super::*;
+    use crate::error::Error;
 
     const FAILED: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
 
@@ -83,5 +91,26 @@ mod tests {
         assert_eq!(writes.failing(), Some(4));
         tokio::time::advance(MEMORY).await;
         assert_eq!(writes.failing(), None);
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_sign_ins_is_no_failure_of_writes() {
+        let writes = Writes::default();
+        let router = Router::new()
+            .route("/busy", post(async || Error::busy("signing in")))
+            .route("/full", post(async || Error::unavailable("the database", "no space")))
+            .layer(middleware::from_fn_with_state(writes.clone(), watch));
+        let send = async |path| {
+            let request = Request::post(path).body(Body::empty()).unwrap();
+            assert_eq!(router.clone().oneshot(request).await.unwrap().status(), FAILED);
+        };
+        for _ in 0..20 {
+            send("/busy").await;
+        }
+        assert_eq!(writes.failing(), None);
+        for _ in 0..3 {
+            send("/full").await;
+        }
+        assert_eq!(writes.failing(), Some(3));
     }
 }

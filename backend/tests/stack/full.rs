@@ -2,14 +2,19 @@
 
 use serde_json::json;
 
+use crate::app::App;
 use crate::support::{FullRedis, Person};
 
 #[test]
 fn a_full_redis_signs_nobody_out_and_asks_newcomers_to_come_back() {
     let mut person = Person::signed_up();
     let mut newcomer = Person::new();
+    let app = App::spawn();
     {
         let _full = FullRedis::new();
+        // Nobody has written yet: readiness finds out by itself.
+        let problem = app.person().get("/readyz").problem(503);
+        assert_eq!(problem["detail"], "Not ready. Redis: it is full");
         person.get("/api/session").expect(200);
         let answer = newcomer.enter("/api/accounts");
         assert_eq!(answer.header("retry-after"), "2");
@@ -24,6 +29,7 @@ fn a_full_redis_signs_nobody_out_and_asks_newcomers_to_come_back() {
         person.delete("/api/sessions?keep=current").expect(204);
         person.get("/api/session").expect(200);
     }
+    app.person().get("/readyz").expect(200);
     // It was full for a while, and that was all: the account was not half made.
     newcomer.enter("/api/accounts").expect(201);
     person.get("/api/session").expect(200);

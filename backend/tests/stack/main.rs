@@ -21,6 +21,8 @@ mod log;
 mod migrations;
 mod own_backend;
 mod own_sessions;
+mod ready;
+mod redis_user;
 mod roles;
 mod rotation;
 mod sample;

@@ -6,14 +6,14 @@ use std::{
 };
 
 use backend::config::{DatabaseConfig, Rotating};
-use redis::FromRedisValue;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::{
     app::{App, random_hex},
     database::{name, run_sql},
-    support::{Person, redis_connection, session_cookie, while_redis_has_room},
+    redis_user::RedisUser,
+    support::{Person, session_cookie, while_redis_has_room},
 };
 
 /// A change that does not come about within this time will not come about.
@@ -254,40 +254,6 @@ fn a_start_in_the_middle_of_a_change_finds_the_password_that_is_good() {
         }
     });
     app.signed_up().get("/api/session").expect(200);
-}
-
-/// A user of Redis with the rules of the backend's own, which exists as long as this value.
-struct RedisUser(String);
-
-impl RedisUser {
-    fn new(password: &str) -> Self {
-        let user = Self(name());
-        let rules = include_str!("../../../deploy/redis/backend.acl");
-        let rules = rules.lines().filter(|line| !line.starts_with('#'));
-        let mut words = vec!["on".to_owned(), format!(">{password}")];
-        words.extend(rules.flat_map(str::split_whitespace).map(str::to_owned));
-        user.set(&words);
-        user
-    }
-
-    fn set(&self, words: &[String]) {
-        ask::<()>(redis::cmd("ACL").arg("SETUSER").arg(&self.0).arg(words));
-    }
-
-    /// What a network does as well: every connection is gone.
-    fn cut(&self) {
-        ask::<i64>(redis::cmd("CLIENT").arg("KILL").arg("USER").arg(&self.0));
-    }
-}
-
-impl Drop for RedisUser {
-    fn drop(&mut self) {
-        ask::<i64>(redis::cmd("ACL").arg("DELUSER").arg(&self.0));
-    }
-}
-
-fn ask<T: FromRedisValue>(command: &redis::Cmd) -> T {
-    command.query(&mut redis_connection()).unwrap()
 }
 
 fn hash(password: &str) -> String {
