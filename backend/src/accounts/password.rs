@@ -1,7 +1,13 @@
 //! Argon2id, and the limits that keep a flood of sign-ins from taking the machine down: each hash
 //! costs 19 MiB and a core for some tens of milliseconds.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use argon2::{
     Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version,
@@ -24,6 +30,8 @@ pub struct Passwords {
     turns: Arc<Semaphore>,
     /// Verified when there is no such account, so that this takes as long as a wrong password.
     dummy: Arc<str>,
+    /// See [`Passwords::work`].
+    work: Arc<AtomicU64>,
 }
 
 /// Whether a new password has an acceptable length.
@@ -40,12 +48,25 @@ impl Passwords {
     pub fn new() -> Result<Self, Error> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let dummy = hash_now("no account has this password")?;
-        Ok(Self { turns: Arc::new(Semaphore::new(cores)), dummy: dummy.into() })
+        let turns = Arc::new(Semaphore::new(cores));
+        Ok(Self { turns, dummy: dummy.into(), work: Arc::default() })
+    }
+
+    /// How much was hashed so far: for each hash its memory in KiB, times the passes over it. This is
+    /// what the time of an answer follows, without the accidents of a clock.
+    pub fn work(&self) -> u64 {
+        self.work.load(Ordering::Relaxed)
     }
 
     /// The hash to store for a new password.
     pub(super) async fn hash(&self, password: String) -> Result<String, Error> {
-        self.in_turn(move || hash_now(&password)).await
+        let work = Arc::clone(&self.work);
+        self.in_turn(move || {
+            let hash = hash_now(&password)?;
+            work.fetch_add(work_of(&hash)?, Ordering::Relaxed);
+            Ok(hash)
+        })
+        .await
     }
 
     /// Whether the password is the one of the hash; never without a hash, after the same work.
@@ -56,7 +77,13 @@ impl Passwords {
         }
         let known = hash.is_some();
         let hash = hash.unwrap_or(&self.dummy).to_owned();
-        let right = self.in_turn(move || verify_now(&password, &hash)).await?;
+        let work = Arc::clone(&self.work);
+        let right = self.in_turn(move || {
+            let right = verify_now(&password, &hash)?;
+            work.fetch_add(work_of(&hash)?, Ordering::Relaxed);
+            Ok(right)
+        });
+        let right = right.await?;
         Ok(known && right)
     }
 
@@ -102,6 +129,13 @@ fn verify_now(password: &str, hash: &str) -> Result<bool, Error> {
     }
 }
 
+/// What computing this hash took.
+fn work_of(hash: &str) -> Result<u64, Error> {
+    let hash = PasswordHash::new(hash).map_err(|error| failure(&error))?;
+    let params = Params::try_from(&hash).map_err(|error| failure(&error))?;
+    Ok(u64::from(params.m_cost()) * u64::from(params.t_cost()))
+}
+
 fn failure(error: &dyn std::fmt::Display) -> Error {
     Error::internal(format!("password hashing: {error}"))
 }
@@ -120,6 +154,19 @@ mod tests {
         assert!(!verify("wrong horse", Some(hash.as_str())).await.unwrap());
         assert!(!verify(&"x".repeat(129), Some(hash.as_str())).await.unwrap());
         assert!(!verify("no account has this password", None).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn an_unknown_account_takes_the_same_work_as_a_wrong_password() {
+        let passwords = Passwords::new().unwrap();
+        let hash = passwords.hash("correct horse".to_owned()).await.unwrap();
+        let before = passwords.work();
+        assert_eq!(before, 19_456 * 2, "one hash with OWASP's parameters");
+        assert!(!passwords.verify("wrong horse".to_owned(), Some(&hash)).await.unwrap());
+        let known = passwords.work() - before;
+        assert!(!passwords.verify("wrong horse".to_owned(), None).await.unwrap());
+        assert_eq!(passwords.work() - before - known, known);
+        assert_eq!(known, before);
     }
 
     #[tokio::test]

@@ -47,6 +47,28 @@ fn a_flood_of_guesses_ends_whatever_address_it_claims() {
     person.enter("/api/session").problem(429);
 }
 
+/// Counted, because a clock on a busy machine tells nothing.
+#[test]
+fn signing_in_takes_the_same_work_whoever_is_named() {
+    let app = App::spawn();
+    let person = app.signed_up();
+    let work_of = |email: &str, password: &str, status: u16| {
+        let before = app.inner.passwords.work();
+        let body = json!({ "email": email, "password": password });
+        let answer = app.person().post("/api/session", &body).expect(status);
+        (app.inner.passwords.work() - before, answer.json()["detail"].clone())
+    };
+    let (known, said) = work_of(&person.email, "not the password", 401);
+    assert!(known > 0);
+    for nobody in ["nobody@example.com", "no address at all", ""] {
+        assert_eq!(work_of(nobody, "not the password", 401), (known, said.clone()), "{nobody:?}");
+    }
+    assert_eq!(work_of(&person.email, PASSWORD, 200).0, known);
+    // No account can have such a password: nothing is hashed, for either.
+    let long = "x".repeat(129);
+    assert_eq!(work_of(&person.email, &long, 401), work_of("nobody@example.com", &long, 401));
+}
+
 #[test]
 fn changing_the_password_is_no_way_to_guess_it() {
     let app = App::spawn();
