@@ -4,11 +4,11 @@ use backend::{
     config::{DatabaseConfig, Rotating},
     db,
 };
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, Connection};
 
 use crate::{
-    database::{Database, connect},
-    support::database_config,
+    database::{Database, connect, execute},
+    support::{database_config, stack},
 };
 
 /// SQLSTATE of what a role may not do.
@@ -62,19 +62,48 @@ async fn no_other_role_comes_over_the_network() {
     }
 }
 
-/// The backend sets none itself: whoever connects as the role has them.
+/// The backend sets none itself: whoever connects as a role has its deadlines.
 #[tokio::test]
-async fn the_application_has_its_deadlines_from_its_role() {
+async fn every_role_has_its_deadlines() {
     let mut app = connect(&database_config()).await;
-    let expected = [
-        ("statement_timeout", "5s"),
-        ("lock_timeout", "3s"),
-        ("idle_in_transaction_session_timeout", "10s"),
-    ];
-    for (setting, value) in expected {
-        let query = "SELECT current_setting($1)";
-        let found: String =
-            sqlx::query_scalar(query).bind(setting).fetch_one(&mut app).await.unwrap();
-        assert_eq!(found, value, "{setting}");
+    let own_password = stack("STACK_PG_OWNER_PASSWORD");
+    let (user, password) = ("owner".to_owned(), Rotating::fixed(own_password));
+    let owner_config = DatabaseConfig { user, password, ..database_config() };
+    let mut owner = connect(&owner_config).await;
+    for (setting, of_app, of_owner) in [
+        ("statement_timeout", "5s", "0"),
+        ("lock_timeout", "3s", "800ms"),
+        ("idle_in_transaction_session_timeout", "10s", "1min"),
+    ] {
+        for (connection, value) in [(&mut app, of_app), (&mut owner, of_owner)] {
+            let found: String = sqlx::query_scalar("SELECT current_setting($1)")
+                .bind(setting)
+                .fetch_one(connection)
+                .await
+                .unwrap();
+            assert_eq!(found, value, "{setting}");
+        }
     }
+    // Not over the network, so that its settings are read and not felt.
+    let query = "SELECT rolconfig FROM pg_roles WHERE rolname = 'backup'";
+    let backup: Vec<String> = sqlx::query_scalar(query).fetch_one(&mut app).await.unwrap();
+    for expected in [
+        "default_transaction_read_only=on",
+        "lock_timeout=60s",
+        "idle_in_transaction_session_timeout=0",
+    ] {
+        assert!(backup.iter().any(|found| found == expected), "{expected} is not in {backup:?}");
+    }
+}
+
+/// A deadline that is set is one that ends something: who waits for a lock is told so.
+#[tokio::test]
+async fn a_lock_is_not_waited_for_for_ever() {
+    let database = Database::new();
+    let mut owner = connect(&database.owner).await;
+    let mut transaction = owner.begin().await.unwrap();
+    execute(&mut transaction, "LOCK TABLE accounts IN ACCESS EXCLUSIVE MODE").await;
+    let mut app = connect(&database.app).await;
+    let error = sqlx::raw_sql("SELECT FROM accounts").execute(&mut app).await.err().unwrap();
+    assert_eq!(error.as_database_error().unwrap().code().unwrap(), "55P03", "{error}");
 }
