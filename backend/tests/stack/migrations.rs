@@ -163,6 +163,51 @@ async fn a_lock_held_elsewhere_fails_the_file_and_says_so() {
     database.run(&[ONE, quick]).await.unwrap();
 }
 
+/// The engine's own time-outs are in force where a file sets none, whatever the role's are.
+#[tokio::test]
+async fn every_file_runs_under_the_time_outs_of_the_engine() {
+    const SETTINGS: &str = "SELECT format('%s %s %s', current_setting('lock_timeout'),
+         current_setting('statement_timeout'),
+         current_setting('idle_in_transaction_session_timeout'))";
+    let database = Database::empty();
+    let file = |name, head: &str, table: &str| -> File {
+        (name, format!("{head}CREATE TABLE {table} AS {SETTINGS} AS said;").leak())
+    };
+    let inside = file("0001_inside.sql", "", "inside");
+    let alone = file("0002_alone.sql", "-- no-transaction\n", "alone");
+    database.run(&[inside, alone]).await.unwrap();
+    assert_eq!(database.text("SELECT said FROM inside").await, "800ms 0 1min");
+    assert_eq!(database.text("SELECT said FROM alone").await, "5s 0 1min");
+}
+
+/// It gives way, says so, and is applied once whoever held the lock has gone.
+#[tokio::test]
+async fn a_file_that_meets_a_lock_is_tried_again() {
+    let database = Database::empty();
+    database.run(&[ONE]).await.unwrap();
+    let mut other = connect(&database.owner).await;
+    execute(&mut other, "BEGIN; LOCK TABLE one IN ACCESS EXCLUSIVE MODE").await;
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let tell = Mutex::new(Some(tell));
+    let report = |line: &str| {
+        if line.contains("attempt 1 of ")
+            && let Some(tell) = tell.lock().unwrap().take()
+        {
+            tell.send(line.to_owned()).unwrap();
+        }
+    };
+    let change = ("0002_change.sql", "ALTER TABLE one ADD b int;");
+    let files = set(&[ONE, change]);
+    let let_go = async {
+        let line = told.await.unwrap();
+        execute(&mut other, "ROLLBACK").await;
+        line
+    };
+    let (summary, line) = tokio::join!(migrate::run(&database.owner, &files, &report), let_go);
+    assert_eq!(summary.unwrap(), Summary { applied: 1, total: 2 });
+    assert!(line.contains("0002_change.sql waits for a lock that another session holds"), "{line}");
+}
+
 #[tokio::test]
 async fn a_schema_newer_than_the_program_does_not_stop_it() {
     let database = Database::empty();
