@@ -136,7 +136,7 @@ impl World {
     }
 
     /// Sends a row and returns the answer, complete or not.
-    fn send(&self, row: &Row) -> String {
+    pub(crate) fn send(&self, row: &Row) -> String {
         let _room = while_redis_has_room();
         let mut stream = wire::connect(Duration::from_secs(15));
         // nginx answers some before it has read all, and closes: what it said is what counts.

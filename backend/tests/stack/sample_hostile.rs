@@ -33,9 +33,18 @@ const ROWS: &[Row] = &[
     ("blank retry key", WRITE, "{IN}\n{JSON}\nidempotency-key: a b", r#"{"text":"x"}"#, 400),
     ("two retry keys", WRITE, "{IN}\n{JSON}\nidempotency-key: a\nidempotency-key: b", r#"{"text":"x"}"#, 400),
     ("long retry key", WRITE, "{IN}\n{JSON}\nidempotency-key: {300}", r#"{"text":"x"}"#, 400),
+    ("retry key with another body", WRITE, "{IN}\n{JSON}\nidempotency-key: taken", r#"{"text":"another"}"#, 422),
+    ("retry key in a replay", WRITE, "{IN}\n{JSON}\nidempotency-key: taken", r#"{"text":"the first"}"#, 201),
 ];
+
+/// What the last two rows meet.
+const FIRST: Row =
+    ("first use", WRITE, "{IN}\n{JSON}\nidempotency-key: taken", r#"{"text":"the first"}"#, 201);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_row_about_notes_gets_its_status_and_changes_nothing() {
-    tokio::task::spawn_blocking(World::new).await.unwrap().try_all(ROWS).await;
+    let world = tokio::task::spawn_blocking(World::new).await.unwrap();
+    let answer = world.send(&FIRST);
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    world.try_all(ROWS).await;
 }
