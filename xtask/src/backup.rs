@@ -15,5 +15,7 @@ pub(crate) mod postgres;
 pub(crate) mod redis;
 pub(crate) mod restore;
 pub(crate) mod retention;
+mod sequences;
 pub(crate) mod sink;
+mod swap;
 pub(crate) mod take;

@@ -14,6 +14,8 @@ use super::load::{self, Load, psql};
 use super::manifest::{Database, Server};
 use super::postgres::{self, Postgres};
 use super::redis::Redis;
+use super::sequences;
+use super::swap::{Names, quoted, swap_script};
 use super::take::{self, Servers};
 use crate::ctx::{Ctx, Invocation};
 use crate::stack::project::Project;
@@ -24,8 +26,6 @@ const SUPERUSER: &str = "postgres";
 const BYSTANDER: &str = "template1";
 /// PostgreSQL's own database for maintenance: restored where somebody keeps tables in it.
 const MAINTENANCE: &str = "postgres";
-/// PostgreSQL's limit for a name, in bytes; a longer one would be cut without a word.
-const LONGEST_NAME: usize = 63;
 /// How long to look for a moment in which nobody is connected; each try waits five seconds.
 const SWAP_LIMIT: Duration = Duration::from_secs(90);
 const SWAP_PAUSE: Duration = Duration::from_millis(50);
@@ -269,11 +269,29 @@ impl<'a> Restore<'a> {
     /// Ends every session, and changes all names in one transaction. Clients come back within
     /// milliseconds, so a try may find one that slipped in between; then the next one follows.
     fn swap_databases(&self, names: &[Names]) -> Result<()> {
+        self.ctx.wait_until(
+            "PostgreSQL to change the databases",
+            SWAP_LIMIT,
+            SWAP_PAUSE,
+            || {
+                let live = self.postgres.query(BYSTANDER, "SELECT datname FROM pg_database")?;
+                // The answer to the try before may have been lost on its way.
+                if !names.iter().any(|names| live.contains(&names.restored)) {
+                    return Ok(());
+                }
+                for names in names.iter().filter(|names| live.contains(&names.live)) {
+                    let headroom = sequences::HEADROOM;
+                    sequences::raise(&self.postgres, &names.live, &names.restored, headroom)?;
+                }
+                self.ctx.run(psql(&self.postgres, BYSTANDER).stdin(swap_script(names, &live)))
+            },
+        )?;
         let live = self.postgres.query(BYSTANDER, "SELECT datname FROM pg_database")?;
-        let script = swap_script(names, &live);
-        self.ctx.wait_until("PostgreSQL to change the databases", SWAP_LIMIT, SWAP_PAUSE, || {
-            self.ctx.run(psql(&self.postgres, BYSTANDER).stdin(script.clone()))
-        })
+        // What was drawn between that look and the swap: now nobody can draw any more.
+        names
+            .iter()
+            .filter(|names| live.contains(&names.before))
+            .try_for_each(|names| sequences::raise(&self.postgres, &names.before, &names.live, 0))
     }
 
     fn drop(&self, name: &str) -> Result<()> {
@@ -309,60 +327,6 @@ impl<'a> Restore<'a> {
     }
 }
 
-/// The names of a database on its way.
-struct Names {
-    live: String,
-    restored: String,
-    before: String,
-}
-
-impl Names {
-    fn of(live: &str, suffix: &str) -> Result<Names> {
-        let name = |mark: &str| format!("{live}{mark}{suffix}");
-        let names = Names {
-            live: live.to_owned(),
-            restored: name(postgres::RESTORED),
-            before: name(postgres::BEFORE),
-        };
-        ensure!(
-            names.restored.len() <= LONGEST_NAME,
-            "the database's name {live} is too long: beside it there has to be {}, and PostgreSQL \
-             takes {LONGEST_NAME} bytes",
-            names.restored
-        );
-        Ok(names)
-    }
-}
-
-/// One transaction: every database or none gets its new name.
-fn swap_script(names: &[Names], live: &[String]) -> String {
-    let mut script = String::from("BEGIN;\n");
-    let there = names.iter().filter(|names| live.contains(&names.live));
-    let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
-    let list: Vec<String> =
-        names.iter().flat_map(|n| [literal(&n.live), literal(&n.restored)]).collect();
-    script.push_str(&format!(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname IN ({});\n",
-        list.join(", ")
-    ));
-    let mut rename = |from: &str, to: &str| {
-        script.push_str(&format!("ALTER DATABASE {} RENAME TO {};\n", quoted(from), quoted(to)));
-    };
-    for names in there {
-        rename(&names.live, &names.before);
-    }
-    for names in names {
-        rename(&names.restored, &names.live);
-    }
-    script.push_str("COMMIT;\n");
-    script
-}
-
-/// A name as SQL has it.
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
 fn check_versions(what: &str, saved: &Server, live: &Server) -> Result<()> {
     let major = |version: &str| version.split('.').next().unwrap_or_default().to_owned();
     ensure!(
@@ -379,26 +343,6 @@ fn check_versions(what: &str, saved: &Server, live: &Server) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn all_names_change_in_one_transaction() {
-        let names = [Names::of("app", "20261124t131502z").unwrap()];
-        let script = swap_script(&names, &["app".to_owned()]);
-        let expected = "BEGIN;\n\
-            SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname IN \
-            ('app', 'app_restore_20261124t131502z');\n\
-            ALTER DATABASE \"app\" RENAME TO \"app_before_20261124t131502z\";\n\
-            ALTER DATABASE \"app_restore_20261124t131502z\" RENAME TO \"app\";\n\
-            COMMIT;\n";
-        assert_eq!(script, expected);
-        // On a server that lost its database there is nothing to put aside.
-        assert!(!swap_script(&names, &[]).contains("_before_"));
-    }
-
-    #[test]
-    fn a_name_that_would_be_cut_is_refused() {
-        assert!(Names::of(&"a".repeat(45), "20261124t131502z").is_err());
-    }
 
     #[test]
     fn another_major_version_is_told_with_the_remedy() {

@@ -67,8 +67,11 @@ pub(crate) fn take(
     let partial = catalogue.begin(&id)?;
     let create = |name: &str| Sink::create(&partial.folder().join(name));
     let mut files = BTreeMap::new();
-    let postgres = save_postgres(ctx, &servers.postgres, &mut files, &create)?;
+    // Redis first: whoever has a session in the backup had a row before it, so that the row is in the
+    // backup, too. The other way round a session could name a row that is not there, and the next
+    // sign-up after a restore would get that number and, with it, somebody else's session.
     let redis = save_redis(ctx, &servers.redis, &mut files, &create)?;
+    let postgres = save_postgres(ctx, &servers.postgres, &mut files, &create)?;
     let manifest = Manifest {
         format: FORMAT,
         id: id.clone(),

@@ -119,6 +119,8 @@ fn what_was_acknowledged_before_a_backup_is_there_after_a_restore() {
 fn the_parts_and_a_copy(stand: &Stand, id: &str) {
     let mut visitor = Visitor::new(stand);
     visitor.sign_up();
+    let mut newcomer = Visitor::new(stand);
+    newcomer.sign_up();
     let rows = stand.sql("SELECT count(*) FROM accounts");
     stand.xtask(&["restore", id, "--into", "look"]).ok().says(&["nothing else was changed"]);
     stand.xtask(&["restore", id, "--into", "look"]).fails(1, &["a database look already"]);
@@ -138,8 +140,16 @@ fn the_parts_and_a_copy(stand: &Stand, id: &str) {
     stand.xtask(&["restore", id, "--only", "redis", "--skip-safety-backup", "--yes"]).ok();
     assert_eq!(visitor.get("/api/session").0, 401, "a session from after the backup is alive");
     assert_eq!(stand.sql("SELECT count(*) FROM accounts"), rows);
+    newcomer.sign_up();
+    let given = stand.sql("SELECT max(id) FROM accounts").parse::<u64>().unwrap();
     stand.xtask(&["restore", id, "--only", "postgres", "--skip-safety-backup", "--yes"]).ok();
     assert_ne!(stand.sql("SELECT count(*) FROM accounts"), rows);
+    // The session of somebody who is newer than the rows is nobody's, whoever signs up next.
+    assert_eq!(newcomer.get("/api/session").0, 401, "a session without its row is alive");
+    Visitor::new(stand).sign_up();
+    let next = stand.sql("SELECT max(id) FROM accounts").parse::<u64>().unwrap();
+    assert!(next > given, "the number {next} was given out again; {given} was the last one");
+    assert_eq!(newcomer.get("/api/session").0, 401, "a session became somebody else's");
 }
 
 /// What was done to a backup, and what does it.
