@@ -13,6 +13,7 @@ pub(crate) mod offsite;
 pub(crate) mod partial;
 pub(crate) mod postgres;
 pub(crate) mod redis;
+pub(crate) mod replaced;
 pub(crate) mod restore;
 pub(crate) mod retention;
 mod sequences;

@@ -10,6 +10,10 @@ use std::io::{self, Read, Write};
 
 use crc::{CRC_64_REDIS, Crc, Digest, Table};
 
+pub use self::write::Writer;
+
+mod write;
+
 static CRC: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_REDIS);
 
 /// No value may be longer than this: Redis' own limit of a string.

@@ -17,6 +17,8 @@ use crate::stack::project::{Project, shown};
 const PARTIAL: &str = ".partial-";
 /// Names the backup whose restore is between its two moments.
 const SWAP_NOTE: &str = ".restoring";
+/// Names the backup whose restore has put data aside of which there is no copy yet.
+const REPLACED_NOTE: &str = ".replaced";
 
 /// The backups of one project.
 #[derive(Clone, Debug)]
@@ -185,6 +187,34 @@ impl Catalogue {
     /// The backup whose restore was interrupted between PostgreSQL and Redis, if there is one.
     pub(crate) fn unfinished_swap(&self) -> Option<String> {
         let text = fs::read_to_string(self.folder.join(SWAP_NOTE)).ok()?;
+        Some(text.trim().to_owned())
+    }
+
+    /// Notes that what a restore has replaced waits for its copy.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub(crate) fn note_replaced(&self, id: &str) -> Result<()> {
+        write_durably(&self.folder.join(REPLACED_NOTE), format!("{id}\n").as_bytes())
+    }
+
+    /// Notes that nothing waits any more.
+    ///
+    /// # Errors
+    /// The note does not go away.
+    pub(crate) fn forget_replaced(&self) -> Result<()> {
+        let path = self.folder.join(REPLACED_NOTE);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("delete {}", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The backup whose restore has put data aside that waits for its copy, if there is one.
+    pub(crate) fn waiting_copy(&self) -> Option<String> {
+        let text = fs::read_to_string(self.folder.join(REPLACED_NOTE)).ok()?;
         Some(text.trim().to_owned())
     }
 

@@ -197,18 +197,19 @@ impl<'a> Postgres<'a> {
         copy_output(self.ctx.pipe(command)?, |piece| sink.write_all(piece))
     }
 
-    /// Saves a database into files that `create` makes.
+    /// Saves a database, which is called `now`, under a name into files that `create` makes.
     ///
     /// # Errors
     /// The server or the disk fails; every program that failed is named.
     pub(crate) fn dump(
         &self,
+        now: &str,
         name: &str,
         step: &Step,
         create: impl Fn(&str) -> Result<Sink>,
     ) -> Result<Dumped> {
-        let mut session = Talk::start(self.ctx, self.psql(name).limit(DUMP_LIMIT), PATIENCE)?;
-        match self.dump_in(&mut session, name, step, create) {
+        let mut session = Talk::start(self.ctx, self.psql(now).limit(DUMP_LIMIT), PATIENCE)?;
+        match self.dump_in(&mut session, now, name, step, create) {
             Ok(dumped) => {
                 session.finish().with_context(|| format!("keep the snapshot of {name}"))?;
                 Ok(dumped)
@@ -221,6 +222,7 @@ impl<'a> Postgres<'a> {
     fn dump_in(
         &self,
         session: &mut Talk,
+        now: &str,
         name: &str,
         step: &Step,
         create: impl Fn(&str) -> Result<Sink>,
@@ -228,7 +230,7 @@ impl<'a> Postgres<'a> {
         let snapshot = session
             .ask("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_export_snapshot();")?;
         session.ask(&format!("{LOCK}\nSELECT 'locked';"))?;
-        let migration = if self.has_migrations(name)? { MIGRATION } else { "NULL" };
+        let migration = if self.has_migrations(now)? { MIGRATION } else { "NULL" };
         let facts = FACTS.replace("MIGRATION", migration).replace('\n', " ");
         let facts: Facts = serde_json::from_str(&session.ask(&facts)?)
             .with_context(|| format!("read the settings of the database {name}"))?;
@@ -237,7 +239,7 @@ impl<'a> Postgres<'a> {
         let words =
             ["--format=custom", "--compress=0", "--section=pre-data", "--section=post-data"];
         let mut sink = create(&schema_file)?;
-        let command = self.pg_dump(name).args(words).arg(format!("--snapshot={snapshot}"));
+        let command = self.pg_dump(now).args(words).arg(format!("--snapshot={snapshot}"));
         copy_output(self.ctx.pipe(command)?, |piece| sink.write_all(piece))
             .with_context(|| format!("save the schema of {name}"))?;
         let schema = sink.finish()?;
@@ -247,7 +249,7 @@ impl<'a> Postgres<'a> {
         let words = ["--section=data".to_owned(), format!("--snapshot={snapshot}")];
         let mut meter = Meter::new(step);
         let contents = self
-            .scan(self.pg_dump(name).args(words), |piece| {
+            .scan(self.pg_dump(now).args(words), |piece| {
                 meter.add(piece.len());
                 sink.write_all(piece)
             })
@@ -306,6 +308,11 @@ pub(crate) fn is_ours(name: &str) -> bool {
     [RESTORED, BEFORE].iter().any(|mark| {
         name.rsplit_once(mark).is_some_and(|(_, id)| super::catalogue::is_id(&id.to_uppercase()))
     })
+}
+
+/// Whether a database is one that a restore was making.
+pub(crate) fn is_unfinished(name: &str) -> bool {
+    is_ours(name) && name.rfind(RESTORED) > name.rfind(BEFORE)
 }
 
 /// Hands all that a command writes to `on_piece`, and looks at how the command ended.

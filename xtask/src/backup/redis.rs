@@ -21,6 +21,8 @@ const LIMIT: Duration = Duration::from_secs(60 * 60);
 pub(crate) const SCRATCH: u64 = 15;
 /// Says that the scratch database is a restore's, and not somebody's data.
 const MARK: &str = "xtask:restore";
+/// What the mark says of keys that were those of database 0. [`SWAP`] writes it.
+const SWAPPED: &str = "swapped";
 /// In one moment, for clients and for Redis' own log alike: the keys of the scratch database become
 /// those of database 0, and the former ones wait in the scratch database, with the mark.
 const SWAP: &str = "\
@@ -71,18 +73,24 @@ impl<'a> Redis<'a> {
             .with_context(|| format!("ask Redis for {field}: it is not in INFO {section}"))
     }
 
-    /// Saves all keys as they are at one moment: the server forks, and sends what it had then.
+    /// Saves all keys as they are at one moment: the server forks, and sends what it had then. Where
+    /// a restore has replaced the keys and the former ones are wanted, they are saved as those of
+    /// database 0, and nothing else is.
     ///
     /// # Errors
     /// The server or the disk fails, or the snapshot is not whole.
-    pub(crate) fn dump(&self, step: &Step, sink: &mut Sink) -> Result<Summary> {
+    pub(crate) fn dump(&self, step: &Step, sink: &mut Sink, replaced: bool) -> Result<Summary> {
         let mut pipe = self.ctx.pipe(self.client().args(["--rdb", "-"]))?;
         let mut output = BufReader::with_capacity(1 << 18, pipe.output(PATIENCE)?);
         let mut meter = Meter::new(step);
-        let read = rdb::read(&mut output, sink, |entry| {
-            meter.add(entry.payload.len());
-            Ok(())
-        });
+        let read = if replaced {
+            former_keys(&mut output, sink, &mut meter)
+        } else {
+            rdb::read(&mut output, sink, |entry| {
+                meter.add(entry.payload.len());
+                Ok(())
+            })
+        };
         // What redis-cli adds behind the snapshot; it must end by itself to be asked how.
         let rest = std::io::copy(&mut output, &mut std::io::sink());
         match read {
@@ -136,6 +144,17 @@ impl<'a> Redis<'a> {
     /// The server does not do it.
     pub(crate) fn discard(&self) -> Result<()> {
         if self.is_marked()? { self.empty_scratch() } else { Ok(()) }
+    }
+
+    /// Whether the keys in the scratch database are those that a restore has replaced.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub(crate) fn has_replaced(&self) -> Result<bool> {
+        // Of another kind than a string, it is not a restore's.
+        let scratch = SCRATCH.to_string();
+        let said = self.ctx.read(self.client().args(["-n", &scratch, "GET", MARK]))?;
+        Ok(said.trim() == SWAPPED)
     }
 
     fn is_marked(&self) -> Result<bool> {
@@ -235,6 +254,29 @@ impl<'a> Redis<'a> {
         );
         Ok(())
     }
+}
+
+/// Writes the keys that a restore has replaced, as a snapshot of their own.
+fn former_keys(
+    from: &mut impl std::io::Read,
+    to: &mut impl Write,
+    meter: &mut Meter,
+) -> std::io::Result<Summary> {
+    let mut writer = rdb::Writer::new(to);
+    let mut kept = 0;
+    let all = rdb::read(from, std::io::sink(), |entry| {
+        meter.add(entry.payload.len());
+        if entry.database != SCRATCH || entry.key == MARK.as_bytes() {
+            return Ok(());
+        }
+        kept += 1;
+        writer.add(&entry)
+    })?;
+    writer.finish()?;
+    // The share of the memory that these keys have, as good as it can be told from outside.
+    let total: u64 = all.keys.values().sum();
+    let used_memory = all.used_memory.map(|bytes| bytes / total.max(1) * kept);
+    Ok(Summary { keys: [(0, kept)].into(), functions: 0, used_memory })
 }
 
 /// The snapshot of a backup.

@@ -137,20 +137,25 @@ impl<'a> Restore<'a> {
         Ok(saved.iter().filter(is_wanted).collect())
     }
 
-    /// Removes what an interrupted restore left beside the live data.
+    /// Removes what an interrupted restore had loaded beside the live data. What one has replaced is
+    /// not touched: see [`super::replaced`].
     ///
     /// # Errors
     /// A server does not do it.
     pub(crate) fn sweep(&self) -> Result<()> {
         let names = self.postgres.query(BYSTANDER, "SELECT datname FROM pg_database ORDER BY 1")?;
-        for name in names.iter().filter(|name| postgres::is_ours(name)) {
+        for name in names.iter().filter(|name| postgres::is_unfinished(name)) {
             self.ctx.ui.say(format!("removing what an unfinished restore left: {name}"));
             self.drop(name)?;
+        }
+        if self.redis.has_replaced()? {
+            return Ok(());
         }
         self.redis.discard().context("empty Redis' scratch database")
     }
 
-    /// Restores. The caller holds the project's lock, and has asked.
+    /// Restores, and leaves what was replaced aside, for [`super::replaced::settle`]. The caller holds
+    /// the project's lock, has asked, and has settled what an earlier restore left.
     ///
     /// # Errors
     /// Something cannot be loaded, or is not what the manifest says: then the old data serves as
@@ -258,12 +263,10 @@ impl<'a> Restore<'a> {
                 )
             })?;
         }
+        catalogue.note_replaced(self.backup.id())?;
         catalogue.forget_swap()?;
         step.done("");
-        for names in names {
-            self.drop(&names.before)?;
-        }
-        if self.parts.redis { self.redis.discard() } else { Ok(()) }
+        Ok(())
     }
 
     /// Ends every session, and changes all names in one transaction. Clients come back within

@@ -11,6 +11,7 @@ use super::manifest::{
 };
 use super::postgres::Postgres;
 use super::redis::Redis;
+use super::replaced::Replaced;
 use super::sink::Sink;
 use crate::ctx::{Ctx, Invocation};
 use crate::stack::project::Project;
@@ -45,7 +46,8 @@ pub(crate) fn servers(ctx: &Ctx, project: &Project) -> Result<Servers> {
     Ok(Servers { postgres: find("postgres")?, redis: find("redis")? })
 }
 
-/// Writes a backup of the stack. The caller holds the project's lock.
+/// Writes a backup of the stack, with what a restore has `replaced` in the place of what serves now.
+/// The caller holds the project's lock.
 ///
 /// # Errors
 /// Any stage fails: then there is no backup, and what was written of it is gone.
@@ -54,6 +56,7 @@ pub(crate) fn take(
     project: &Project,
     catalogue: &Catalogue,
     servers: &Servers,
+    replaced: &Replaced,
     reason: &str,
 ) -> Result<Backup> {
     catalogue.sweep(ctx)?;
@@ -70,8 +73,8 @@ pub(crate) fn take(
     // Redis first: whoever has a session in the backup had a row before it, so that the row is in the
     // backup, too. The other way round a session could name a row that is not there, and the next
     // sign-up after a restore would get that number and, with it, somebody else's session.
-    let redis = save_redis(ctx, &servers.redis, &mut files, &create)?;
-    let postgres = save_postgres(ctx, &servers.postgres, &mut files, &create)?;
+    let redis = save_redis(ctx, &servers.redis, replaced, &mut files, &create)?;
+    let postgres = save_postgres(ctx, &servers.postgres, replaced, &mut files, &create)?;
     let manifest = Manifest {
         format: FORMAT,
         id: id.clone(),
@@ -92,6 +95,7 @@ pub(crate) fn take(
 fn save_postgres(
     ctx: &Ctx,
     container: &Container,
+    replaced: &Replaced,
     files: &mut BTreeMap<String, FileEntry>,
     create: &impl Fn(&str) -> Result<Sink>,
 ) -> Result<SavedPostgres> {
@@ -105,7 +109,8 @@ fn save_postgres(
     let mut databases = Vec::new();
     for name in server.databases()? {
         let step = ctx.ui.step(format!("database {name}"));
-        let dumped = server.dump(&name, &step, create)?;
+        let now = replaced.databases.get(&name).unwrap_or(&name);
+        let dumped = server.dump(now, &name, &step, create)?;
         let rows = dumped.database.rows();
         let stored: u64 = dumped.files.iter().map(|(_, file)| file.bytes).sum();
         step.done(format!("{rows} rows, {} stored", ui::bytes(stored)));
@@ -119,13 +124,14 @@ fn save_postgres(
 fn save_redis(
     ctx: &Ctx,
     container: &Container,
+    replaced: &Replaced,
     files: &mut BTreeMap<String, FileEntry>,
     create: &impl Fn(&str) -> Result<Sink>,
 ) -> Result<SavedRedis> {
     let server = Redis::live(ctx, &container.id);
     let step = ctx.ui.step("redis");
     let mut sink = create(SNAPSHOT)?;
-    let summary = server.dump(&step, &mut sink)?;
+    let summary = server.dump(&step, &mut sink, replaced.keys)?;
     let file = sink.finish()?;
     let keys = summary.keys.get(&0).copied().unwrap_or(0);
     let all: u64 = summary.keys.values().sum();

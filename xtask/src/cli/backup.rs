@@ -160,7 +160,7 @@ pub(crate) struct RestoreArgs {
     /// Also from another major version, or from a server that sorts text differently
     #[arg(long)]
     pub(crate) force: bool,
-    /// Do not save the present data before they are replaced
+    /// Drop what was replaced without saving it
     #[arg(long)]
     pub(crate) skip_safety_backup: bool,
 }

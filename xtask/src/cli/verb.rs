@@ -122,9 +122,10 @@ pub(crate) enum Verb {
     Backup(BackupArgs),
     /// Put a backup in the place of the present data
     ///
-    /// Refuses a backup that is damaged. Saves the present data first, loads the backup beside
-    /// them, compares every row and key with the manifest, and only then swaps the two; interrupted
-    /// before that, nothing has changed. The stack stays up. It says what will be lost, and asks.
+    /// Refuses a backup that is damaged. Loads it beside the present data, compares every row and
+    /// key with the manifest, and only then swaps the two; interrupted before that, nothing has
+    /// changed. What was replaced becomes a backup and is never dropped before that is whole. The
+    /// stack stays up. It says what will be lost, and asks.
     ///
     /// Examples:
     ///   cargo xtask restore latest                          the newest whole backup

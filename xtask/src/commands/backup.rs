@@ -10,6 +10,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::backup::catalogue::{self, Backup, Catalogue};
+use crate::backup::replaced::{self, Replaced};
 use crate::backup::{drill, offsite, take};
 use crate::cli::{BackupArgs, BackupVerb, Format, FormatArgs};
 use crate::ctx::Ctx;
@@ -74,7 +75,9 @@ fn take(ctx: &Ctx, project: &Project, catalogue: &Catalogue, args: &BackupArgs) 
     }
     let started = Instant::now();
     let lock = lock::acquire(ctx, project, "backup")?;
-    let backup = take::take(ctx, project, catalogue, &servers, "asked for")?;
+    replaced::settle(ctx, project, catalogue, &servers, "replaced by an unfinished restore", true)?;
+    let nothing = Replaced::default();
+    let backup = take::take(ctx, project, catalogue, &servers, &nothing, "asked for")?;
     let took = ui::seconds(started.elapsed());
     drop(lock);
     if args.format.format == Format::Json {

@@ -236,7 +236,12 @@ fn certificate(ctx: &Ctx, project: &Project) -> Option<Finding> {
 }
 
 fn unfinished_restore(ctx: &Ctx, project: &Project) -> Option<Finding> {
-    let id = Catalogue::of(ctx, project).unfinished_swap()?;
+    let catalogue = Catalogue::of(ctx, project);
+    if let Some(id) = catalogue.waiting_copy() {
+        let detail = format!("what that of {id} replaced is put aside, and there is no copy of it");
+        return Some(not_well(Level::Warn, "restore", detail, "cargo xtask backup"));
+    }
+    let id = catalogue.unfinished_swap()?;
     let detail = format!("that of {id} was interrupted between PostgreSQL and Redis");
     Some(not_well(Level::Fail, "restore", detail, &format!("cargo xtask restore {id}")))
 }

@@ -8,8 +8,9 @@ use anyhow::{Context, Result, ensure};
 use crate::backup::catalogue::{self, Backup, Catalogue};
 use crate::backup::manifest::MANIFEST;
 use crate::backup::offsite;
+use crate::backup::replaced::{self, Replaced};
 use crate::backup::restore::{Parts, Restore};
-use crate::backup::take::{self, Servers};
+use crate::backup::take;
 use crate::cli::{Part, RestoreArgs};
 use crate::ctx::Ctx;
 use crate::stack::lock;
@@ -40,7 +41,12 @@ pub(crate) fn restore(ctx: &Ctx, env_file: &Path, args: &RestoreArgs) -> Result<
     if let Some(into) = &args.into {
         return copy(ctx, &project, &restore, &backup, into);
     }
-    let replaced = restore.replaced()?;
+    let mut replaced = restore.replaced()?;
+    let aside = Replaced::find(ctx, &servers)?;
+    if args.skip_safety_backup && !aside.is_empty() {
+        let aside = aside.describe();
+        replaced.push(format!("{aside}, which an earlier restore put aside and has no copy of"));
+    }
     ctx.confirm_loss(
         &format!(
             "replace {} of `{}` by those of the backup {}, so that whatever was written in the {} \
@@ -58,8 +64,12 @@ pub(crate) fn restore(ctx: &Ctx, env_file: &Path, args: &RestoreArgs) -> Result<
     }
     let started = Instant::now();
     let _lock = lock::acquire(ctx, &project, "restore")?;
-    let safety = save_present(ctx, &project, &catalogue, &servers, &backup, args)?;
+    let is_copied = !args.skip_safety_backup;
+    let settle =
+        |reason: &str| replaced::settle(ctx, &project, &catalogue, &servers, reason, is_copied);
+    settle("replaced by an unfinished restore")?;
     restore.run(&catalogue)?;
+    let safety = settle(&format!("before the restore of {}", backup.id()))?;
     let manifest = &backup.manifest;
     let rows = if parts.postgres { format!("{} rows", manifest.rows()) } else { String::new() };
     let keys = if parts.redis { format!("{} keys", manifest.redis.keys) } else { String::new() };
@@ -117,24 +127,6 @@ fn age(backup: &Backup) -> String {
     let taken = catalogue::time_of(backup.id());
     let age = taken.and_then(|time| SystemTime::now().duration_since(time).ok());
     age.map_or_else(|| "time".to_owned(), |age| ui::seconds(Duration::from_secs(age.as_secs())))
-}
-
-/// A backup of what will be replaced, so that a wrong restore can be undone by another one.
-fn save_present(
-    ctx: &Ctx,
-    project: &Project,
-    catalogue: &Catalogue,
-    servers: &Servers,
-    backup: &Backup,
-    args: &RestoreArgs,
-) -> Result<Option<String>> {
-    if args.skip_safety_backup {
-        return Ok(None);
-    }
-    ctx.ui.say("saving the present data first");
-    let reason = format!("before the restore of {}", backup.id());
-    let saved = take::take(ctx, project, catalogue, servers, &reason)?;
-    Ok(Some(saved.id().to_owned()))
 }
 
 fn copy(

@@ -184,5 +184,43 @@ fn a_restore_that_is_killed_at_any_moment_leaves_the_old_data_or_the_new() {
     assert!(killed > 10, "only {killed} of 20 were killed before their end");
     stand.xtask(&verb).ok();
     assert_eq!(content(&stand), new);
-    assert_eq!(stand.sql("SELECT count(*) FROM pg_database WHERE datname LIKE 'app\\_%'"), "0");
+    assert_eq!(stand.sql(PUT_ASIDE), "0");
+    what_was_replaced_waits_for_its_copy(&stand, &id, &new);
+}
+
+/// How many databases there are beside the live one.
+const PUT_ASIDE: &str = "SELECT count(*) FROM pg_database WHERE datname LIKE 'app\\_%'";
+
+/// Killed after the swap, before the copy of what was replaced is whole.
+fn what_was_replaced_waits_for_its_copy(
+    stand: &Stand,
+    id: &str,
+    new: &(String, BTreeMap<String, String>),
+) {
+    stand.sql("DELETE FROM notes WHERE id % 3 = 0");
+    stand.xtask(&["redis-cli", "--", "set", "test:key", "old"]).ok();
+    let old = content(stand);
+    let before = ids(stand);
+    let mut child = stand.spawn(&["restore", id, "--yes"]);
+    until_there_is(stand, "redis.rdb.zst");
+    child.kill().unwrap();
+    assert!(!child.wait().unwrap().success());
+    assert_eq!(&content(stand), new, "the copy was begun before the swap");
+    assert_eq!((stand.sql(PUT_ASIDE), ids(stand)), ("1".to_owned(), before.clone()));
+    let doctor = stand.xtask(&["doctor", "--format", "json"]).text;
+    assert!(doctor.contains("put aside, and there is no copy"), "{doctor}");
+    // Where there is no room for the copy, it goes on waiting.
+    let env = stand.env_text();
+    stand.set("BACKUP_DIR", "/proc/nowhere");
+    stand.xtask(&["backup"]).fails(1, &["nothing is lost", "app_before_"]);
+    stand.set_env_text(&env);
+    stand.xtask(&["backup"]).ok().says(&["saving what was replaced", "app_before_"]);
+    assert_eq!(stand.sql(PUT_ASIDE), "0");
+    let keys = stand.xtask(&["redis-cli", "--", "-n", "15", "dbsize"]).ok();
+    assert_eq!(keys.stdout.trim(), "0");
+    assert!(!stand.xtask(&["doctor", "--format", "json"]).text.contains("put aside"));
+    let copy = ids(stand).into_iter().find(|id| !before.contains(id)).unwrap();
+    stand.xtask(&["backup", "verify", &copy]).ok();
+    stand.xtask(&["restore", &copy, "--yes"]).ok();
+    assert_eq!(content(stand), old, "the copy is not what was replaced");
 }

@@ -58,3 +58,22 @@ fn a_command_says_how_long_its_words_are() {
     entry.expires = Some(12);
     assert!(restore_command(&entry).ends_with(b"$6\r\nABSTTL\r\n"));
 }
+
+#[test]
+fn keys_of_one_database_become_a_snapshot_of_their_own() {
+    let (_, entries_of_all, _) = entries(SAMPLE).unwrap();
+    for database in [0, 3, 7] {
+        let wanted: Vec<Entry> =
+            entries_of_all.iter().filter(|entry| entry.database == database).cloned().collect();
+        let mut bytes = Vec::new();
+        let mut writer = Writer::new(&mut bytes);
+        for entry in &wanted {
+            writer.add(entry).unwrap();
+        }
+        writer.finish().unwrap();
+        let (_, read, _) = entries(&bytes).unwrap();
+        let moved: Vec<Entry> =
+            wanted.into_iter().map(|entry| Entry { database: 0, ..entry }).collect();
+        assert_eq!(read, moved, "database {database}");
+    }
+}
