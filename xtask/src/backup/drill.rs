@@ -41,6 +41,38 @@ pub(crate) struct Verification {
     pub(crate) compare_ms: u64,
     pub(crate) rows: u64,
     pub(crate) keys: u64,
+    /// The last drill on this backup that passed: a later one that failed, for want of an image or of
+    /// room, say, does not undo that it was restored once.
+    #[serde(default)]
+    pub(crate) last_success: Option<Success>,
+}
+
+/// A drill that passed.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Success {
+    /// RFC 3339.
+    pub(crate) verified_at: String,
+    pub(crate) restore_ms: u64,
+    pub(crate) compare_ms: u64,
+}
+
+impl Verification {
+    /// The last success that it tells of: its own, or a former one.
+    pub(crate) fn success(&self) -> Option<Success> {
+        if self.failure.is_some() {
+            return self.last_success.clone();
+        }
+        let verified_at = self.verified_at.clone();
+        Some(Success { verified_at, restore_ms: self.restore_ms, compare_ms: self.compare_ms })
+    }
+
+    /// With its end, and what was known before it began.
+    fn ended(mut self, failure: Option<String>, former: Option<&Verification>) -> Verification {
+        self.failure = failure;
+        self.last_success = former.and_then(Verification::success);
+        self.last_success = self.success();
+        self
+    }
 }
 
 /// The result of the last drill on a backup; none where there was none, or for another manifest.
@@ -50,7 +82,12 @@ pub(crate) fn result(backup: &Backup) -> Option<Verification> {
     (verification.manifest_sha256 == backup.manifest_sha256).then_some(verification)
 }
 
-/// Whether a drill has passed on this backup.
+/// Whether a drill has ever passed on this backup, whatever came after it.
+pub(crate) fn was_verified(backup: &Backup) -> bool {
+    result(backup).is_some_and(|verification| verification.success().is_some())
+}
+
+/// Whether the last drill on this backup has passed.
 pub(crate) fn is_verified(backup: &Backup) -> bool {
     result(backup).is_some_and(|verification| verification.failure.is_none())
 }
@@ -69,6 +106,7 @@ pub(crate) fn drill(ctx: &Ctx, backup: &Backup) -> Result<Verification> {
         compare_ms: 0,
         rows: backup.manifest.rows(),
         keys: backup.manifest.redis.keys,
+        last_success: None,
     };
     let drilled = catalogue::check(ctx, backup).and_then(|()| {
         let name = trial::passing_name(ctx, "drill")?;
@@ -78,9 +116,8 @@ pub(crate) fn drill(ctx: &Ctx, backup: &Backup) -> Result<Verification> {
     });
     // A drill that was interrupted says nothing about the backup.
     ctx.check_interrupted()?;
-    if let Err(error) = &drilled {
-        verification.failure = Some(format!("{error:#}"));
-    }
+    let failure = drilled.as_ref().err().map(|error| format!("{error:#}"));
+    let verification = verification.ended(failure, result(backup).as_ref());
     write(backup, &verification)?;
     drilled.with_context(|| format!("verify the backup {}", backup.id()))?;
     Ok(verification)
@@ -271,4 +308,33 @@ fn as_loaded_by_redis(redis: &Redis, backup: &Backup) -> Result<String> {
 
 fn digest_of(redis: &Redis) -> Result<String> {
     redis.ctx.read(redis.client().args(["-e", "DEBUG", "DIGEST"]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drilled(at: &str) -> Verification {
+        let text = format!(
+            r#"{{"verified_at": "{at}", "manifest_sha256": "", "failure": null, "restore_ms": 7,
+                "compare_ms": 2, "rows": 1, "keys": 1}}"#
+        );
+        // Without `last_success`, as it was written before there was one.
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn a_drill_that_fails_does_not_undo_the_last_that_passed() {
+        let first = drilled("monday");
+        let failed = drilled("tuesday").ended(Some("no image".to_owned()), Some(&first));
+        let again = drilled("wednesday").ended(Some("no room".to_owned()), Some(&failed));
+        for verification in [&failed, &again] {
+            assert_eq!(verification.last_success, first.success());
+            assert!(verification.failure.is_some());
+        }
+        let passed = drilled("thursday").ended(None, Some(&again));
+        assert_eq!(passed.last_success.map(|success| success.verified_at).unwrap(), "thursday");
+        let never = drilled("friday").ended(Some("no image".to_owned()), None);
+        assert_eq!(never.success(), None);
+    }
 }

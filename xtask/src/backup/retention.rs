@@ -17,13 +17,16 @@ pub(crate) struct Policy {
 pub(crate) struct Candidate {
     /// Its name, which is a time in UTC: names are in order.
     pub(crate) id: String,
-    /// Whether a restore of it was proven.
+    /// Whether a restore of it was proven by the last drill.
     pub(crate) is_verified: bool,
+    /// Whether one was ever proven, also where a later drill has failed.
+    pub(crate) was_verified: bool,
 }
 
 /// What to do with each, in the order of their names: why it is kept, or nothing for one to delete.
 ///
-/// Whatever the policy, the newest is kept, and so is the newest whose restore was proven.
+/// Whatever the policy, the newest is kept, and so is the newest whose restore was proven, also where
+/// a later drill on it has failed; then the newest on which none has failed is kept as well.
 pub(crate) fn decide(candidates: &[Candidate], policy: Policy) -> BTreeMap<String, Vec<String>> {
     let mut kept: BTreeMap<String, Vec<String>> =
         candidates.iter().map(|candidate| (candidate.id.clone(), Vec::new())).collect();
@@ -38,6 +41,11 @@ pub(crate) fn decide(candidates: &[Candidate], policy: Policy) -> BTreeMap<Strin
     }
     if let Some(proven) = newest_first.iter().find(|candidate| candidate.is_verified) {
         keep(&proven.id, "newest proven".to_owned());
+    }
+    let once = newest_first.iter().find(|candidate| candidate.was_verified);
+    if let Some(once) = once.filter(|candidate| !candidate.is_verified) {
+        // What failed later may have been the drill, and not the backup.
+        keep(&once.id, "newest that was proven once".to_owned());
     }
     for candidate in newest_first.iter().take(policy.last) {
         keep(&candidate.id, format!("last {}", policy.last));
@@ -92,7 +100,11 @@ mod tests {
     use super::*;
 
     fn candidates(ids: &[&str]) -> Vec<Candidate> {
-        ids.iter().map(|id| Candidate { id: (*id).to_owned(), is_verified: false }).collect()
+        let candidate = |id: &&str| {
+            let id = (*id).to_owned();
+            Candidate { id, is_verified: false, was_verified: false }
+        };
+        ids.iter().map(candidate).collect()
     }
 
     fn kept(candidates: &[Candidate], policy: Policy) -> Vec<String> {
@@ -128,8 +140,13 @@ mod tests {
     #[test]
     fn the_newest_and_the_newest_proven_stay_whatever_is_asked() {
         let mut all = candidates(&["20260101T000000Z", "20260102T000000Z", "20260103T000000Z"]);
-        all[0].is_verified = true;
+        (all[0].is_verified, all[0].was_verified) = (true, true);
         assert_eq!(kept(&all, Policy::default()), ["20260101T000000Z", "20260103T000000Z"]);
+        // A drill that failed later takes the protection from neither.
+        all[1].was_verified = true;
+        assert_eq!(kept(&all, Policy::default()).len(), 3);
+        all[0].is_verified = false;
+        assert_eq!(kept(&all, Policy::default()), ["20260102T000000Z", "20260103T000000Z"]);
         assert!(kept(&[], Policy::default()).is_empty());
     }
 }

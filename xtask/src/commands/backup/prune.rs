@@ -73,7 +73,9 @@ fn lines(catalogue: &Catalogue, policy: Policy) -> Result<Vec<Line>> {
     for (id, backup) in catalogue.list()? {
         match backup {
             Ok(backup) => {
-                candidates.push(Candidate { id, is_verified: drill::is_verified(&backup) });
+                let is_verified = drill::is_verified(&backup);
+                let was_verified = drill::was_verified(&backup);
+                candidates.push(Candidate { id, is_verified, was_verified });
             }
             // It may be all that is left of something; only a person can tell.
             Err(_) => lines.push(Line { id, is_kept: true, reasons: vec!["damaged".to_owned()] }),
