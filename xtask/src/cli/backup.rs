@@ -17,8 +17,9 @@ pub(crate) struct BackupArgs {
     /// Copy it to BACKUP_REMOTE afterwards, as `backup push` does
     #[arg(long)]
     pub(crate) push: bool,
-    /// Take none; print what takes one every night: a timer of systemd, or a line for cron
-    #[arg(long, value_name = "FOR", value_enum, num_args = 0..=1, default_missing_value = "systemd", conflicts_with_all = ["verify", "push"])]
+    /// Take none; print what takes one every night, with --push also copies it: a timer of systemd,
+    /// or a line for cron
+    #[arg(long, value_name = "FOR", value_enum, num_args = 0..=1, default_missing_value = "systemd", conflicts_with = "verify")]
     pub(crate) schedule: Option<Scheduler>,
     #[command(flatten)]
     pub(crate) format: FormatArgs,

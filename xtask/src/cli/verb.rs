@@ -117,7 +117,7 @@ pub(crate) enum Verb {
     ///   cargo xtask backup --verify       take one, and prove that it can be restored
     ///   cargo xtask backup list           every backup, and whether it is whole and proven
     ///   cargo xtask backup prune          delete old ones, keep the last of each day, week, month
-    ///   cargo xtask backup --schedule     a timer that takes one every night
+    ///   cargo xtask backup --schedule     a timer that takes one every night (--push: and copies it)
     #[command(verbatim_doc_comment)]
     Backup(BackupArgs),
     /// Put a backup in the place of the present data

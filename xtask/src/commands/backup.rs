@@ -26,7 +26,11 @@ pub(crate) fn backup(ctx: &Ctx, env_file: &Path, args: &BackupArgs) -> Result<()
     let project = Project::load(ctx, env_file)?;
     let catalogue = Catalogue::of(ctx, &project);
     if let Some(scheduler) = args.schedule {
-        print!("{}", schedule::text(ctx, &project, scheduler));
+        if args.push {
+            // A timer that fails every night helps nobody.
+            offsite::place(ctx, &project)?;
+        }
+        print!("{}", schedule::text(ctx, &project, scheduler, args.push));
         return Ok(());
     }
     match &args.verb {

@@ -342,6 +342,8 @@ fn the_timer(stand: &Stand) {
     assert_eq!(ids(stand).len(), 1);
     let schedule = stand.xtask(&["backup", "--schedule"]).ok();
     schedule.says(&["OnCalendar=", "backup --verify", "backup prune --yes"]);
+    let schedule = stand.xtask(&["backup", "--schedule", "cron", "--push"]).ok();
+    schedule.says(&["backup --verify --push && ", "-backup.env"]);
 }
 
 fn prune(stand: &Stand, rule: &[&str]) -> Run {

@@ -4,24 +4,41 @@ use crate::cli::Scheduler;
 use crate::ctx::Ctx;
 use crate::stack::project::Project;
 
-/// Takes one, proves it, and only after that deletes old ones.
-const STEPS: [&str; 2] = ["backup --verify", "backup prune --yes"];
+/// Takes one, proves it, copies it where that is wanted, and only after that deletes old ones.
+fn steps(is_pushed: bool) -> [&'static str; 2] {
+    let take = if is_pushed { "backup --verify --push" } else { "backup --verify" };
+    [take, "backup prune --yes"]
+}
 
 /// The text of a timer and its service, or a line for a crontab.
-pub(super) fn text(ctx: &Ctx, project: &Project, scheduler: Scheduler) -> String {
+pub(super) fn text(ctx: &Ctx, project: &Project, scheduler: Scheduler, is_pushed: bool) -> String {
     let cargo =
         ctx.find("cargo").map_or_else(|| "cargo".to_owned(), |path| path.display().to_string());
     let root = ctx.root().display().to_string();
     let env_file = project.env_file.display().to_string();
-    let commands =
-        STEPS.map(|step| format!("{cargo} xtask --env-file {} {step}", quoted(&env_file)));
+    let commands = steps(is_pushed)
+        .map(|step| format!("{cargo} xtask --env-file {} {step}", quoted(&env_file)));
     match scheduler {
-        Scheduler::Systemd => systemd(&project.name, &root, &commands),
-        Scheduler::Cron => cron(&project.name, &root, &commands),
+        Scheduler::Systemd => systemd(&project.name, &root, &commands, is_pushed),
+        Scheduler::Cron => cron(&project.name, &root, &commands, is_pushed),
     }
 }
 
-fn systemd(name: &str, root: &str, commands: &[String]) -> String {
+/// Where the keys of the place for copies are: no timer and no crontab is a place for secrets.
+fn key_file(name: &str) -> String {
+    format!("/etc/{name}-backup.env")
+}
+
+fn systemd(name: &str, root: &str, commands: &[String], is_pushed: bool) -> String {
+    let keys = if is_pushed {
+        format!(
+            "# AWS_ACCESS_KEY_ID=… and so on, one a line; root's alone, mode 0600. Absent for a folder.\n\
+             EnvironmentFile=-{}\n",
+            key_file(name)
+        )
+    } else {
+        String::new()
+    };
     let steps: String = commands.iter().map(|command| format!("ExecStart={command}\n")).collect();
     format!(
         "# /etc/systemd/system/{name}-backup.service\n\
@@ -34,6 +51,7 @@ fn systemd(name: &str, root: &str, commands: &[String]) -> String {
          [Service]\n\
          Type=oneshot\n\
          WorkingDirectory={root}\n\
+         {keys}\
          {steps}\
          Nice=10\n\
          IOSchedulingClass=idle\n\
@@ -55,10 +73,19 @@ fn systemd(name: &str, root: &str, commands: &[String]) -> String {
     )
 }
 
-fn cron(name: &str, root: &str, commands: &[String]) -> String {
+fn cron(name: &str, root: &str, commands: &[String], is_pushed: bool) -> String {
+    let file = key_file(name);
+    let (note, keys) = if is_pushed {
+        let note = format!(
+            "# {file} has AWS_ACCESS_KEY_ID=… and so on, one a line, mode 0600; empty for a folder.\n"
+        );
+        (note, format!("set -a && . {} && ", quoted(&file)))
+    } else {
+        (String::new(), String::new())
+    };
     format!(
         "# Back up {name} every night, prove it, delete old backups. What it says comes by mail.\n\
-         30 2 * * *  cd {} && {}\n",
+         {note}30 2 * * *  cd {} && {keys}{}\n",
         quoted(root),
         commands.join(" && ")
     )
@@ -77,11 +104,24 @@ mod tests {
     fn old_backups_are_deleted_after_a_new_one_was_proven() {
         let commands =
             ["cargo xtask backup --verify", "cargo xtask backup prune --yes"].map(str::to_owned);
-        let timer = systemd("shop", "/srv/shop", &commands);
+        let timer = systemd("shop", "/srv/shop", &commands, false);
         let (verify, prune) = (timer.find("--verify"), timer.find("prune --yes"));
         assert!(verify.is_some() && verify < prune, "{timer}");
         assert!(timer.contains("WorkingDirectory=/srv/shop\n"), "{timer}");
-        let line = cron("shop", "/srv/my shop", &commands);
+        let line = cron("shop", "/srv/my shop", &commands, false);
         assert!(line.ends_with("cd '/srv/my shop' && cargo xtask backup --verify && cargo xtask backup prune --yes\n"), "{line}");
+    }
+    #[test]
+    fn a_copy_is_made_with_keys_from_a_file() {
+        let commands = steps(true).map(str::to_owned);
+        assert_eq!(commands[0], "backup --verify --push");
+        assert_eq!(steps(false)[0], "backup --verify");
+        let timer = systemd("shop", "/srv/shop", &commands, true);
+        assert!(timer.contains("\nEnvironmentFile=-/etc/shop-backup.env\n"), "{timer}");
+        let line = cron("shop", "/srv/shop", &commands, true);
+        assert!(
+            line.contains("set -a && . /etc/shop-backup.env && backup --verify --push &&"),
+            "{line}"
+        );
     }
 }
