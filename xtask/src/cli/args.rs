@@ -280,7 +280,7 @@ pub(crate) enum CertVerb {
     ///   cargo xtask cert self-signed --name shop.example
     #[command(verbatim_doc_comment)]
     SelfSigned {
-        /// A further host name or address; localhost, 127.0.0.1 and ::1 are always in it
+        /// A further host name or address; localhost, 127.0.0.1, ::1 and HTTP_ADDRESS are always in it
         #[arg(long = "name", value_name = "NAME")]
         names: Vec<String>,
     },

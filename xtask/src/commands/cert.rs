@@ -53,7 +53,9 @@ fn self_signed(ctx: &Ctx, project: &Project, names: &[String]) -> Result<()> {
     let scratch = tempfile::tempdir().context("make a folder for the new key")?;
     let (config, chain, key) =
         (scratch.path().join("config"), scratch.path().join(CHAIN), scratch.path().join(KEY));
-    fs::write(&config, request(names)).context("write the request")?;
+    let own = project.own_address().map(|address| address.to_string());
+    let names: Vec<String> = own.into_iter().chain(names.iter().cloned()).collect();
+    fs::write(&config, request(&names)).context("write the request")?;
     let words = ["req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt"];
     let command = Invocation::new("openssl")
         .args(words)
@@ -76,7 +78,8 @@ fn request(names: &[String]) -> String {
         Ok(address) => format!("IP:{address}"),
         Err(_) => format!("DNS:{name}"),
     };
-    let names: Vec<String> = local.iter().chain(names).map(entry).collect();
+    let others = names.iter().filter(|name| !local.contains(name));
+    let names: Vec<String> = local.iter().chain(others).map(entry).collect();
     format!(
         "[req]\ndistinguished_name = name\nx509_extensions = extensions\nprompt = no\n\
          [name]\nCN = {}\n\

@@ -24,8 +24,8 @@ use crate::ui;
 /// A cold build of everything with all tests, on two cores.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 /// What the checks need beside Docker: the program, and the package that has it.
-const PROGRAMS: [(&str, &str); 2] =
-    [("shellcheck", "shellcheck"), ("docker-registry", "docker-registry")];
+const PROGRAMS: [(&str, &str); 3] =
+    [("shellcheck", "shellcheck"), ("docker-registry", "docker-registry"), ("curl", "curl")];
 
 /// The results so far.
 struct Checks<'a> {

@@ -245,9 +245,8 @@ fn reload(ctx: &Ctx, nginx: &str) -> Result<()> {
 }
 
 fn shown_fingerprint(ctx: &Ctx, project: &Project) -> Option<String> {
-    let address = format!("127.0.0.1:{}", project.value("HTTPS_PORT"));
     let client = Invocation::new("openssl")
-        .args(["s_client", "-connect", &address, "-servername", "localhost"])
+        .args(["s_client", "-connect", &project.https_place(), "-servername", "localhost"])
         .stdin(Vec::new())
         .limit(Duration::from_secs(10));
     let shown = ctx.try_read(client).ok()?.stdout;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -91,6 +92,9 @@ impl Project {
                 "{port} is {text:?}; a port is a number from 1 to 65535"
             );
         }
+        if value("NGINX_SCHEME") == "https" {
+            parse_address(&value("HTTP_ADDRESS"))?;
+        }
         let root = ctx.root().to_owned();
         Ok(Project { name, env_file: env_file.to_owned(), compose_files, values, root })
     }
@@ -139,9 +143,31 @@ impl Project {
     /// The address to open in a browser on this machine.
     pub(crate) fn address(&self) -> String {
         if self.value("NGINX_SCHEME") == "https" {
-            format!("https://localhost:{}", self.value("HTTPS_PORT"))
+            let address = self.published_address();
+            let is_localhost = address == Ipv4Addr::LOCALHOST || address == Ipv6Addr::LOCALHOST;
+            let host = if is_localhost { "localhost".to_owned() } else { in_url(address) };
+            format!("https://{host}:{}", self.value("HTTPS_PORT"))
         } else {
             format!("http://127.0.0.1:{}", self.value("HTTP_PORT"))
+        }
+    }
+
+    /// Where this machine reaches HTTPS, as `address:port`: not on every server on 127.0.0.1.
+    pub(crate) fn https_place(&self) -> String {
+        format!("{}:{}", in_url(self.published_address()), self.value("HTTPS_PORT"))
+    }
+
+    /// The one address that `HTTP_ADDRESS` publishes the site on; nothing where it is all of them.
+    pub(crate) fn own_address(&self) -> Option<IpAddr> {
+        parse_address(self.value("HTTP_ADDRESS")).ok().filter(|address| !address.is_unspecified())
+    }
+
+    /// An address that the site is published on; of all of them, the one that never leaves here.
+    fn published_address(&self) -> IpAddr {
+        match parse_address(self.value("HTTP_ADDRESS")) {
+            Ok(IpAddr::V6(address)) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            Ok(address) if !address.is_unspecified() => address,
+            _ => Ipv4Addr::LOCALHOST.into(),
         }
     }
 
@@ -163,6 +189,28 @@ impl Project {
         }
         self.compose_files = self.value("COMPOSE_FILE").split(':').map(str::to_owned).collect();
         write_private(ctx, &self.env_file, &text)
+    }
+}
+
+/// Reads `HTTP_ADDRESS`, an address of version 6 in brackets, as Compose wants it.
+fn parse_address(text: &str) -> Result<IpAddr> {
+    let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let address = match inner {
+        Some(inner) => inner.parse::<Ipv6Addr>().map(IpAddr::from),
+        None => text.parse::<Ipv4Addr>().map(IpAddr::from),
+    };
+    address.with_context(|| {
+        format!(
+            "HTTP_ADDRESS is {text:?}; it is an address of this host and no name: 0.0.0.0 is all of \
+             them, 127.0.0.1 lets nobody else in, and one of IPv6 stands in brackets, as in [::]"
+        )
+    })
+}
+
+fn in_url(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
     }
 }
 
@@ -241,4 +289,51 @@ pub(crate) fn keep_private(ctx: &Ctx, project: &Project) -> Result<()> {
 /// A path as the person knows it: relative to the root where it lies below.
 pub(crate) fn shown(ctx: &Ctx, path: &Path) -> String {
     path.strip_prefix(ctx.root()).unwrap_or(path).display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(scheme: &str, address: &str) -> Project {
+        let pairs = [
+            ("NGINX_SCHEME", scheme),
+            ("HTTP_ADDRESS", address),
+            ("HTTP_PORT", "80"),
+            ("HTTPS_PORT", "443"),
+        ];
+        let values = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Project {
+            name: "x".to_owned(),
+            env_file: PathBuf::new(),
+            compose_files: Vec::new(),
+            values: values.into_iter().collect(),
+            root: PathBuf::new(),
+        }
+    }
+
+    #[test]
+    fn the_site_is_looked_for_where_it_is_published() {
+        for (address, place, site) in [
+            ("0.0.0.0", "127.0.0.1:443", "https://localhost:443"),
+            ("127.0.0.1", "127.0.0.1:443", "https://localhost:443"),
+            ("192.0.2.7", "192.0.2.7:443", "https://192.0.2.7:443"),
+            ("[::]", "[::1]:443", "https://localhost:443"),
+            ("[2001:db8::7]", "[2001:db8::7]:443", "https://[2001:db8::7]:443"),
+        ] {
+            let project = with("https", address);
+            assert_eq!((project.https_place().as_str(), project.address().as_str()), (place, site));
+        }
+        // A laptop's stack is on 127.0.0.1, whatever stands there.
+        assert_eq!(with("http", "192.0.2.7").address(), "http://127.0.0.1:80");
+        assert_eq!(with("https", "0.0.0.0").own_address(), None);
+    }
+
+    #[test]
+    fn an_address_that_compose_would_misread_is_refused() {
+        for wrong in ["", "example.com", "::", "[1.2.3.4]", "1.2.3.4:80"] {
+            let said = format!("{:#}", parse_address(wrong).unwrap_err());
+            assert!(said.contains("HTTP_ADDRESS is") && said.contains("0.0.0.0"), "{said}");
+        }
+    }
 }

@@ -1,11 +1,12 @@
-//! Production, attacked from where an attacker would stand: inside a container, with the application's
+//! Production in use, beside a local stack, and attacked from where an attacker would stand: inside a container, with the application's
 //! own rights, and from outside.
 
 use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::stand::{Run, Stand, docker, run};
+use crate::https;
+use crate::stand::{Run, Stand, Visitor, docker, run};
 
 /// Runs a line in a service's container.
 fn inside(stand: &Stand, service: &str, line: &str) -> Run {
@@ -99,10 +100,33 @@ fn only_nginx_answers_from_outside(stand: &Stand) {
     }
 }
 
+/// A laptop's stack comes and goes, data and all, beside one of production that notices nothing.
+fn a_local_stack_does_not_touch_it(stand: &Stand, browser: &https::Browser) {
+    let before = stand.container_ids();
+    let local = Stand::new();
+    local.up().ok();
+    let mut visitor = Visitor::new(&local);
+    visitor.sign_up();
+    visitor.write_note("on the laptop");
+    let notes = browser.get("/api/notes").body;
+    assert!(notes.contains("over HTTPS") && !notes.contains("on the laptop"), "{notes}");
+    assert!(!visitor.sees_note("over HTTPS"));
+    local.xtask(&["down", "--volumes", "--yes"]).ok();
+    assert_eq!(stand.container_ids(), before);
+    assert!(browser.get("/api/notes").body.contains("over HTTPS"));
+}
+
 #[test]
-fn production_holds_against_who_got_in() {
+fn production_serves_and_holds_against_who_got_in() {
     let stand = Stand::production();
-    stand.up().ok();
+    // Not the address that anything here would try by itself.
+    stand.set("HTTP_ADDRESS", "127.0.0.5");
+    stand.xtask(&["cert", "self-signed", "--yes"]).ok();
+    stand.up().ok().says(&["https://127.0.0.5:"]);
+    let browser = https::serves_people(&stand);
+    https::port_80_leads_to_https(&stand, &browser);
+    https::a_certificate_is_renewed_unnoticed(&stand, &browser);
+    a_local_stack_does_not_touch_it(&stand, &browser);
     the_root_file_system_cannot_be_written(&stand);
     the_application_has_the_rights_of_an_application(&stand);
     redis_obeys_the_backend_in_its_own_matters_only(&stand);

@@ -7,6 +7,7 @@
 mod backup;
 mod faults;
 mod hardening;
+mod https;
 mod images;
 mod interruptions;
 mod lifecycle;

@@ -1,0 +1,209 @@
+//! Production as a browser meets it: HTTPS with HTTP/2, cookies that no plain page gets, and a
+//! certificate that is renewed under people's hands.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::stand::{Run, Stand, run};
+
+/// A browser that speaks HTTPS: curl, since it speaks HTTP/2, judges certificates and keeps cookies by
+/// their rules.
+pub(crate) struct Browser {
+    pub(crate) site: String,
+    certificate: PathBuf,
+    jar: PathBuf,
+    token: String,
+}
+
+/// Head and body of what came back.
+pub(crate) struct Answer {
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    fn of(run: Run) -> Answer {
+        let text = run.ok().stdout;
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
+        Answer { head: head.to_owned(), body: body.to_owned() }
+    }
+
+    #[track_caller]
+    fn expect(self, first: &str) -> Answer {
+        assert!(self.head.starts_with(first), "{}\n{}", self.head, self.body);
+        self
+    }
+
+    /// The value of a header, in whatever case it is written.
+    fn header(&self, name: &str) -> &str {
+        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        let mut found = lines.filter(|(key, _)| key.eq_ignore_ascii_case(name));
+        found.next().map_or("", |(_, value)| value)
+    }
+}
+
+fn curl() -> Command {
+    let mut curl = Command::new("curl");
+    curl.args(["--disable", "--silent", "--show-error", "--noproxy", "*", "--max-time", "30"]);
+    curl
+}
+
+impl Browser {
+    pub(crate) fn new(stand: &Stand) -> Browser {
+        Browser {
+            site: format!("https://{}:{}", stand.get("HTTP_ADDRESS"), stand.get("HTTPS_PORT")),
+            certificate: Path::new(&stand.get("CERTS_DIR")).join("fullchain.pem"),
+            jar: stand.folder().join("cookies"),
+            token: String::new(),
+        }
+    }
+
+    fn call(&self, words: &[&str], path: &str) -> Answer {
+        let mut curl = curl();
+        curl.args(["--include", "--http2", "--cacert"]).arg(&self.certificate);
+        curl.arg("--cookie").arg(&self.jar).arg("--cookie-jar").arg(&self.jar);
+        curl.args(words).arg(format!("{}{path}", self.site));
+        Answer::of(run(&mut curl))
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.call(&[], path)
+    }
+
+    pub(crate) fn post(&mut self, path: &str, body: &Value) -> Answer {
+        let token = format!("X-CSRF-Token: {}", self.token);
+        let (body, json) = (body.to_string(), "Content-Type: application/json");
+        let answer = self.call(&["--header", json, "--header", &token, "--data", &body], path);
+        let said: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+        if let Some(token) = said["csrf_token"].as_str() {
+            token.clone_into(&mut self.token);
+        }
+        answer
+    }
+}
+
+/// What a person does on the first day, on the values that production really has.
+pub(crate) fn serves_people(stand: &Stand) -> Browser {
+    assert_eq!(stand.get("APP_ENV"), "production");
+    let mut browser = Browser::new(stand);
+    let page = browser.get("/").expect("HTTP/2 200");
+    assert!(page.header("strict-transport-security").contains("max-age="), "{}", page.head);
+
+    let person = json!({"email": "first@example.com", "password": "a long enough password"});
+    for path in ["/api/accounts", "/api/session"] {
+        let entered = browser.post(path, &person).expect("HTTP/2 20");
+        let cookie = entered.header("set-cookie").to_owned();
+        let (value, attributes) = cookie.split_once("; ").expect("a cookie with attributes");
+        assert!(value.starts_with("__Host-session="), "{cookie}");
+        for attribute in ["Secure", "HttpOnly", "Path=/", "SameSite="] {
+            assert!(attributes.contains(attribute), "{attribute} is not in {cookie}");
+        }
+        assert!(!attributes.contains("Domain"), "{cookie}");
+        assert!(entered.header("strict-transport-security").contains("max-age="));
+    }
+    browser.post("/api/notes", &json!({"text": "over HTTPS"})).expect("HTTP/2 201");
+    assert!(browser.get("/api/notes").expect("HTTP/2 200").body.contains("over HTTPS"));
+    browser
+}
+
+/// Port 80 sends everybody to where HTTPS is, and takes nothing itself.
+pub(crate) fn port_80_leads_to_https(stand: &Stand, browser: &Browser) {
+    let plain = format!("http://{}:{}", stand.get("HTTP_ADDRESS"), stand.get("HTTP_PORT"));
+    let mut asked = curl();
+    asked.args(["--include", "--data", "text=x"]).arg(format!("{plain}/api/notes?a=b"));
+    let answer = Answer::of(run(&mut asked)).expect("HTTP/1.1 308");
+    assert_eq!(answer.header("location"), format!("{}/api/notes?a=b", browser.site));
+    assert_eq!(answer.header("set-cookie"), "");
+    // And the way leads there.
+    let mut followed = curl();
+    followed.args(["--location", "--cacert"]).arg(&browser.certificate).arg(&plain);
+    assert!(run(&mut followed).ok().stdout.contains("<title>"));
+}
+
+/// The certificate is replaced and nginx reloaded while requests come in on connections old and new:
+/// none fails, one that is half sent ends well, and the new certificate is shown.
+pub(crate) fn a_certificate_is_renewed_unnoticed(stand: &Stand, browser: &Browser) {
+    let [old, both] = ["old.pem", "both.pem"].map(|name| stand.folder().join(name));
+    fs::copy(&browser.certificate, &old).unwrap();
+    let (before, next) = (fs::read_to_string(&old).unwrap(), stand.folder().join("next"));
+    // Made aside, so that the visitors can know both before nginx shows the second.
+    let env = stand.env_text();
+    stand.set("CERTS_DIR", &next.display().to_string());
+    stand.xtask(&["cert", "self-signed"]).ok();
+    stand.set_env_text(&env);
+    let [chain, key] = ["fullchain.pem", "privkey.pem"].map(|name| next.join(name));
+    let after = fs::read_to_string(&chain).unwrap();
+    fs::write(&both, before + &after).unwrap();
+
+    let [chain, key] = [chain, key].map(|path| path.display().to_string());
+    let (end, count) = (AtomicBool::new(false), AtomicU32::new(0));
+    let visit = |pages: &str| {
+        let mut failures = Vec::new();
+        while !end.load(Ordering::Relaxed) {
+            let mut visit = curl();
+            visit.args(["--fail", "--output", "/dev/null", "--cacert"]).arg(&both);
+            let visit = run(visit.arg(format!("{}/about{pages}", browser.site)));
+            count.fetch_add(1, Ordering::Relaxed);
+            failures.extend((visit.code != Some(0)).then_some(visit.text));
+        }
+        failures
+    };
+    let more = |rounds: u32| {
+        let (goal, start) = (count.load(Ordering::Relaxed) + rounds, Instant::now());
+        while count.load(Ordering::Relaxed) < goal && start.elapsed() < Duration::from_secs(60) {
+            thread::yield_now();
+        }
+    };
+    let failures = thread::scope(|scope| {
+        // Many requests on one connection, and a connection for each.
+        let visitors = ["?[1-200]", ""].map(|pages| scope.spawn(move || visit(pages)));
+        let half = HalfSent::new(browser);
+        more(5);
+        let installed = stand.xtask(&["cert", "install", &chain, &key]);
+        more(5);
+        let answer = half.finish();
+        end.store(true, Ordering::Relaxed);
+        installed.ok().says(&["nginx shows the new certificate"]);
+        assert_eq!(answer, "HTTP/1.1 200 OK\r\n");
+        visitors.map(|visitor| visitor.join().unwrap()).concat()
+    });
+    assert!(failures.is_empty(), "{failures:#?}");
+    browser.get("/about").expect("HTTP/2 200");
+    let mut outdated = curl();
+    outdated.arg("--cacert").arg(&old).arg(&browser.site);
+    assert_eq!(run(&mut outdated).code, Some(60), "it still shows the old certificate");
+    stand.up().ok().says(&["nothing to do"]);
+}
+
+/// A request whose end is still to come, on a connection that is open.
+struct HalfSent(std::process::Child);
+
+impl HalfSent {
+    fn new(browser: &Browser) -> HalfSent {
+        let place = browser.site.trim_start_matches("https://");
+        let mut client = Command::new("openssl");
+        client.args(["s_client", "-quiet", "-connect", place]).stderr(Stdio::null());
+        let mut client = client.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let start = format!("GET /about HTTP/1.1\r\nHost: {place}\r\nConnection: close\r\n");
+        client.stdin.as_mut().unwrap().write_all(start.as_bytes()).unwrap();
+        HalfSent(client)
+    }
+
+    /// Sends the rest, and says how the answer begins.
+    fn finish(mut self) -> String {
+        // A connection that is gone is told by the answer that does not come.
+        let _ = self.0.stdin.as_mut().unwrap().write_all(b"\r\n");
+        let mut first = String::new();
+        BufReader::new(self.0.stdout.take().unwrap()).read_line(&mut first).unwrap();
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+        first
+    }
+}
