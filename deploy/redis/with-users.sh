@@ -22,7 +22,10 @@ hashes() {
         exit 1
     }
     while read -r password || [ -n "$password" ]; do
-        [ -z "$password" ] || printf ' #%s' "$(printf %s "$password" | sha256sum | cut -c -64)"
+        case $password in
+        "" | "#"*) ;; # a comment is no password, least of all one that can be guessed
+        *) printf ' #%s' "$(printf %s "$password" | sha256sum | cut -c -64)" ;;
+        esac
     done <"$1"
 }
 

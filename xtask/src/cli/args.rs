@@ -223,7 +223,7 @@ pub(crate) enum EnvVerb {
     /// Give a secret a new value while the stack runs; nobody is signed out, no request fails
     ///
     /// The services accept the previous value as well until the grace period is over. A rotation
-    /// that was interrupted is finished by the same command; a value is never printed.
+    /// that was interrupted is finished by the same command or by `up`; a value is never printed.
     ///
     /// Examples:
     ///   cargo xtask --prod env rotate SESSION_SECRET --grace 1d

@@ -17,7 +17,7 @@ use crate::stack::readiness::{self, Make, Outcome};
 use crate::stack::running::{self, Container};
 use crate::stack::tracker::Tracker;
 use crate::stack::wanted::{self, Wanted};
-use crate::stack::{certificate, lock, ports, reload, report, secrets, timings};
+use crate::stack::{certificate, lock, ports, reload, report, rotation, secrets, timings};
 use crate::ui;
 
 /// Making containers is quick; removing old ones waits for their graceful stop.
@@ -56,6 +56,7 @@ pub(crate) fn up(ctx: &Ctx, env_file: &Path, args: &UpArgs) -> Result<()> {
         if args.timings {
             ui::data(timings::render(&Tracker::new(&wanted, &plan)))?;
         }
+        rotation::settle_all(ctx, &project)?;
         renew_certificate(ctx, &project)?;
         return say_up(ctx, &project, "nothing to do, all is up", started);
     }
@@ -68,6 +69,7 @@ pub(crate) fn up(ctx: &Ctx, env_file: &Path, args: &UpArgs) -> Result<()> {
     }
     expect_ready(ctx, &project, outcome)?;
     reload::carry_out(ctx, &project, &wanted, &plan, &containers)?;
+    rotation::settle_all(ctx, &project)?;
     renew_certificate(ctx, &project)?;
     say_up(ctx, &project, "all is up", started)
 }

@@ -1,8 +1,8 @@
 //! Secrets on their way into containers: from the environment file, the process or a command, to
 //! files that Compose mounts below /run/secrets.
 //!
-//! A file's first line is the current value. Further lines are previous ones, which the services
-//! still accept after a rotation (see `commands/env/rotate.rs`); a comment says until when.
+//! A file's first line is the current value. Further lines are other ones, which the services accept
+//! during a rotation (see `stack/rotation.rs`), and keys for a while after it; a comment says until when.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -15,6 +15,7 @@ use anyhow::{Context, Result, ensure};
 use crate::ctx::{Ctx, Invocation};
 use crate::env::{self, Variable};
 use crate::stack::project::{self, Project, shown};
+use crate::stack::rotation::Password;
 
 /// Below the project's root; compose.yaml names it too.
 const FOLDER: &str = ".secrets";
@@ -43,16 +44,20 @@ pub(crate) fn provide(ctx: &Ctx, project: &mut Project) -> Result<()> {
     for variable in variables.iter().filter(|variable| variable.secret_bytes.is_some()) {
         let path = file(ctx, project, &variable.name);
         let value = project.value(&variable.name);
-        if read(&path).is_ok_and(|values| values.first().map(String::as_str) == Some(value)) {
-            drop_expired(&path, SystemTime::now())
-                .with_context(|| format!("write {}", shown(ctx, &path)))?;
+        let values = read(&path).unwrap_or_default();
+        let is_first = values.first().map(String::as_str) == Some(value);
+        if ctx.is_dry_run() {
+            if !is_first {
+                ctx.ui.say(format!("  would write: {}", shown(ctx, &path)));
+            }
             continue;
         }
-        if ctx.is_dry_run() {
-            ctx.ui.say(format!("  would write: {}", shown(ctx, &path)));
-        } else {
-            write(&path, &[value]).with_context(|| format!("write {}", shown(ctx, &path)))?;
-        }
+        let written = match values.iter().any(|known| known == value) {
+            true if Password::named(&variable.name).is_some() => prefer(&path, value),
+            true => prefer(&path, value).and_then(|()| drop_expired(&path, SystemTime::now())),
+            false => write(&path, &[value]),
+        };
+        written.with_context(|| format!("write {}", shown(ctx, &path)))?;
     }
     Ok(())
 }
@@ -130,6 +135,22 @@ pub(crate) fn read(path: &Path) -> std::io::Result<Vec<String>> {
     Ok(text.lines().filter(is_value).map(str::to_owned).collect())
 }
 
+/// Puts the value that is wanted first, where a rotation was killed before it told so to the source of
+/// the values. The others stay: somebody may have used them by now.
+///
+/// # Errors
+/// The file cannot be read or written.
+pub(crate) fn prefer(path: &Path, value: &str) -> std::io::Result<()> {
+    let text = fs::read_to_string(path)?;
+    let values = read(path)?;
+    if values.first().map(String::as_str) == Some(value) {
+        return Ok(());
+    }
+    let until = text.lines().find(|line| line.starts_with(UNTIL));
+    let others = values.iter().map(String::as_str).filter(|known| *known != value);
+    quietly(path, &[value].into_iter().chain(until).chain(others).collect::<Vec<_>>())
+}
+
 /// Puts a new value first and keeps the others until `until`. The file keeps its time of change: the
 /// services take the new value by themselves and need no restart.
 ///
@@ -187,10 +208,15 @@ fn write(path: &Path, values: &[&str]) -> std::io::Result<()> {
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
     }
     let text: String = values.iter().map(|value| format!("{value}\n")).collect();
+    let length = fs::metadata(path).map_or(0, |data| data.len());
+    // Over all that was there, so that no end of an older line stays for a moment, or for good where we
+    // are killed: empty lines say nothing.
+    let padding = usize::try_from(length).unwrap_or_default().saturating_sub(text.len());
+    let padded = text.clone() + &"\n".repeat(padding);
     let mut options = OpenOptions::new();
     // Not truncated first: whoever reads meanwhile would find nothing.
     let mut file = options.write(true).create(true).truncate(false).mode(0o644).open(path)?;
-    file.write_all(text.as_bytes())?;
+    file.write_all(padded.as_bytes())?;
     file.set_len(text.len() as u64)?;
     file.sync_all()
 }

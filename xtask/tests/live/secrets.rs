@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::stand::{Run, Stand, Visitor, docker, root, run};
+use sha2::{Digest, Sha256};
+
+use crate::stand::{Moments, Run, Stand, Visitor, docker, root, run};
 
 /// The stack's secrets, by name.
 fn secrets_of(stand: &Stand) -> Vec<(String, String)> {
@@ -227,4 +229,67 @@ fn every_secret_rotates_under_load_and_nobody_notices() {
     stand.xtask(&["down"]).ok();
     stand.up().ok();
     assert!(idle.sees_note("still me"));
+    a_rotation_that_is_killed_is_made_good(&stand, &idle);
+}
+
+/// All that holds a secret says the same: the environment file, the secret's own, and who checks it.
+fn expect_agreement(stand: &Stand, name: &str, round: &str) {
+    let value = stand.get(name);
+    let path = root().join(".secrets").join(&stand.name).join(name.to_lowercase());
+    let text = fs::read_to_string(path).unwrap();
+    let user = match name {
+        "REDIS_PASSWORD" => "backend",
+        "REDIS_ADMIN_PASSWORD" => "admin",
+        "PG_PASSWORD" => "app",
+        "PG_OWNER_PASSWORD" => "owner",
+        _ => {
+            // The previous key is accepted for a while.
+            assert!(text.starts_with(&value), "{round}: {text}");
+            return;
+        }
+    };
+    assert_eq!(text, format!("{value}\n"), "{round}");
+    if name.starts_with("REDIS") {
+        let said = stand.xtask(&["redis-cli", "--", "--json", "acl", "getuser", user]).ok();
+        let said: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
+        let digest = Sha256::digest(value.as_bytes());
+        let hash: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(said["passwords"], serde_json::json!([hash]), "{round}: {said}");
+    } else {
+        let login = format!("PGPASSWORD={value} psql -h $(hostname -i) -d app -U {user} -c ''");
+        let said = docker(&["exec", &stand.container("postgres"), "sh", "-c", &login]);
+        assert_eq!(said.code, Some(0), "{round}: {}", said.text);
+    }
+}
+
+/// Whenever it is killed, the same command again makes it good, and so does `up`.
+fn a_rotation_that_is_killed_is_made_good(stand: &Stand, visitor: &Visitor) {
+    let mut moments = Moments::new();
+    let start = Instant::now();
+    stand.xtask(&["env", "rotate", "REDIS_PASSWORD"]).ok();
+    let whole = start.elapsed();
+    let names = ["PG_PASSWORD", "REDIS_PASSWORD", "PG_OWNER_PASSWORD", "REDIS_ADMIN_PASSWORD"];
+    let mut killed = 0;
+    for (number, name) in names.iter().cycle().take(11).chain(&["SESSION_SECRET"]).enumerate() {
+        let mut child = stand.spawn(&["env", "rotate", name]);
+        // The later part of it is where something can be half done.
+        let delay = whole / 3 + moments.below(whole * 2 / 3);
+        thread::sleep(delay);
+        child.kill().unwrap();
+        killed += u32::from(!child.wait().unwrap().success());
+        // Half way, the service accepts what the backend may hold.
+        let round = format!("round {number}, {name}, killed after {delay:?}");
+        assert!(visitor.sees_note("still me"), "{round}");
+        match number % 3 {
+            0 => stand.xtask(&["env", "rotate", name]).ok(),
+            _ => stand.up().ok(),
+        };
+        expect_agreement(stand, name, &round);
+        assert!(visitor.sees_note("still me"), "{round}");
+    }
+    println!("{killed} of 12 were killed before their end");
+    assert!(killed > 3, "only {killed} of 12 were killed before their end");
+    stand.xtask(&["down"]).ok();
+    stand.up().ok();
+    assert!(visitor.sees_note("still me"));
 }

@@ -1,36 +1,22 @@
 //! `env rotate`: another value for a secret while the stack runs.
 //!
 //! At every moment in between, whoever holds the previous value is still let in, and a run that was
-//! killed can simply be repeated: first the services learn to accept both, then the environment
-//! file and the database get the new one, and last, the previous one is dropped where it is safe.
+//! killed is made good by the next one, or by the next `up`: first the file of the secret names both
+//! values, which says that something is under way; then Redis learns to accept both; then the new one
+//! comes first, in the file and in the environment file; and last, it is settled (`stack/rotation.rs`).
 
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
-use sha2::{Digest, Sha256};
 
 use crate::commands::up::running_container;
-use crate::ctx::{Ctx, Invocation, Usage};
+use crate::ctx::{Ctx, Usage};
 use crate::env::{self as dotenv, Variable};
-use crate::images::hex;
 use crate::stack::project::{self, Project};
+use crate::stack::rotation::{self, Password};
 use crate::stack::{lock, secrets};
-
-/// Makes roles and sets their passwords from the files; it may run at any time.
-const ROLES: &str = "/docker-entrypoint-initdb.d/10-roles.sql";
-const LIMIT: Duration = Duration::from_secs(60);
-
-/// What holds a secret beside the backend, and so has to be told.
-enum Holder {
-    /// A role of PostgreSQL: its password is in the database.
-    Database,
-    /// A user of Redis.
-    Redis(&'static str),
-    /// Nobody: the backend alone uses it as a key.
-    Backend,
-}
 
 /// Gives a secret a new value.
 ///
@@ -43,34 +29,75 @@ pub(super) fn rotate(ctx: &Ctx, env_file: &Path, name: &str, grace: Duration) ->
     let _lock = lock::acquire(ctx, &project, "env rotate")?;
     let variable = secret_named(ctx, name)?;
     let path = secrets::file(ctx, &project, name);
+    let password = Password::named(name);
+    let container = match password {
+        Some(Password::RedisUser(_)) => redis.id,
+        _ => postgres.id,
+    };
+    let source = source_of(&project, &variable);
+    if source != Source::File {
+        secrets::check(ctx, &mut project)?;
+    }
+    if let Some(password) = password
+        && finish_earlier(ctx, &project, name, password, &container)?
+        && source != Source::File
+    {
+        // That one's new value is what the source gives.
+        return Ok(());
+    }
     let before = secrets::read(&path)
         .with_context(|| format!("read the secret in force, {}", project::shown(ctx, &path)))?;
-    let source = source_of(&project, &variable);
-    let value = next_value(ctx, &mut project, &variable, &source, &before)?;
-    let holder = holder_of(name);
+    let value = next_value(&project, &variable, &source, &before)?;
     if ctx.is_dry_run() {
         ctx.ui.say(format!("  would give {name} of `{}` a new value", project.name));
         return Ok(());
     }
     let step = ctx.ui.step(format!("a new {name}"));
-    if let Holder::Redis(user) = holder {
-        set_redis(ctx, &redis.id, &format!("ACL SETUSER {user} #{}", sha256(&value)))?;
+    let until = SystemTime::now() + grace;
+    let put = |first: &str, others: &[String]| {
+        secrets::replace(&path, first, others, until)
+            .with_context(|| format!("write {}", project::shown(ctx, &path)))
+    };
+    if let (Some(Password::RedisUser(user)), Some(current)) = (password, before.first()) {
+        put(current, std::slice::from_ref(&value))?;
+        rotation::add_to_redis(ctx, &container, user, &value)?;
     }
-    secrets::replace(&path, &value, &before, SystemTime::now() + grace)
-        .with_context(|| format!("write {}", project::shown(ctx, &path)))?;
+    put(&value, &before)?;
     if source == Source::File {
         project.remember(ctx, &[(name, &value)])?;
     }
-    if let Holder::Database = holder {
-        let psql = ["exec", &postgres.id, "psql", "--quiet", "--username", "postgres", "--file"];
-        let database = project.value("PG_DBNAME");
-        let command = Invocation::new("docker").args(psql).args([ROLES, "--dbname", database]);
-        ctx.run(command.limit(LIMIT)).with_context(|| {
-            format!("set {name} in the database; both values are accepted, so run this again")
-        })?;
+    if let Some(password) = password {
+        rotation::settle(ctx, &project, name, password, &container)?;
     }
     step.done("");
-    finish(ctx, &project, &redis.id, name, &holder, &before, grace)
+    say_new(ctx, name, password, until);
+    Ok(())
+}
+
+/// Brings a password to the value that is wanted, where an earlier rotation was killed. True if there
+/// was such a one.
+fn finish_earlier(
+    ctx: &Ctx,
+    project: &Project,
+    name: &str,
+    password: Password,
+    container: &str,
+) -> Result<bool> {
+    let path = secrets::file(ctx, project, name);
+    let value = project.value(name);
+    let values = secrets::read(&path).unwrap_or_default();
+    if values.len() < 2 || !values.iter().any(|known| known == value) {
+        return Ok(false);
+    }
+    if ctx.is_dry_run() {
+        ctx.ui.say(format!("  would finish the rotation of {name}, which was interrupted"));
+        return Ok(true);
+    }
+    secrets::prefer(&path, value)
+        .with_context(|| format!("write {}", project::shown(ctx, &path)))?;
+    rotation::settle(ctx, project, name, password, container)?;
+    ctx.ui.say(format!("finished the rotation of {name}, which was interrupted"));
+    Ok(true)
 }
 
 /// Where the value in force comes from, and where the next one has to be put.
@@ -97,8 +124,7 @@ fn source_of(project: &Project, variable: &Variable) -> Source {
 
 /// A value of our own where the file has it; what the source says now where it does not.
 fn next_value(
-    ctx: &Ctx,
-    project: &mut Project,
+    project: &Project,
     variable: &Variable,
     source: &Source,
     before: &[String],
@@ -106,7 +132,6 @@ fn next_value(
     match source {
         Source::File => dotenv::random_hex(variable.secret_bytes.unwrap_or_default()),
         Source::Elsewhere(place) => {
-            secrets::check(ctx, project)?;
             let value = project.value(&variable.name).to_owned();
             ensure!(
                 before.first() != Some(&value),
@@ -130,57 +155,16 @@ fn secret_named(ctx: &Ctx, name: &str) -> Result<Variable> {
     bail!(Usage(format!("{name} is no secret of this project; there are {}", names.join(", "))))
 }
 
-fn holder_of(name: &str) -> Holder {
-    match name {
-        "PG_PASSWORD" | "PG_OWNER_PASSWORD" => Holder::Database,
-        "REDIS_PASSWORD" => Holder::Redis("backend"),
-        "REDIS_ADMIN_PASSWORD" => Holder::Redis("admin"),
-        _ => Holder::Backend,
-    }
-}
-
 /// Passwords of services need no grace: the backend takes the new one from the file when the old one
 /// is refused. Keys need one: what was signed with them is in people's browsers.
-fn finish(
-    ctx: &Ctx,
-    project: &Project,
-    redis: &str,
-    name: &str,
-    holder: &Holder,
-    before: &[String],
-    grace: Duration,
-) -> Result<()> {
-    let path = secrets::file(ctx, project, name);
-    match holder {
-        Holder::Backend => {
-            let until = humantime::format_rfc3339_seconds(SystemTime::now() + grace);
-            ctx.ui.say(format!(
-                "{name} is new; the previous value is accepted until {until}, and the first \
-                 `cargo xtask up` after that drops it"
-            ));
-        }
-        Holder::Redis(user) => {
-            for value in before {
-                set_redis(ctx, redis, &format!("ACL SETUSER {user} !{}", sha256(value)))?;
-            }
-            secrets::drop_previous(&path)?;
-            ctx.ui.say(format!("{name} is new; the previous value is not accepted any more"));
-        }
-        Holder::Database => {
-            secrets::drop_previous(&path)?;
-            ctx.ui.say(format!("{name} is new; the previous value is not accepted any more"));
-        }
-    }
-    Ok(())
-}
-
-/// Redis is told the hash of a password, so that the password stands in no argument list.
-fn set_redis(ctx: &Ctx, container: &str, command: &str) -> Result<()> {
-    let words = ["exec", container, "admin-cli", "-e"];
-    let command = Invocation::new("docker").args(words).args(command.split(' ')).limit(LIMIT);
-    ctx.run(command).context("change a user of Redis")
-}
-
-fn sha256(value: &str) -> String {
-    hex(&Sha256::digest(value.as_bytes()))
+fn say_new(ctx: &Ctx, name: &str, password: Option<Password>, until: SystemTime) {
+    ctx.ui.say(if password.is_some() {
+        format!("{name} is new; the previous value is not accepted any more")
+    } else {
+        let until = humantime::format_rfc3339_seconds(until);
+        format!(
+            "{name} is new; the previous value is accepted until {until}, and the first \
+             `cargo xtask up` after that drops it"
+        )
+    });
 }
