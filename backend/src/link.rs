@@ -27,9 +27,11 @@ use crate::{
 const DEADLINE: Duration = Duration::from_millis(1500);
 /// One attempt of a command. Less than half of [`DEADLINE`], so that a second one fits.
 const RESPONSE: Duration = Duration::from_millis(600);
-/// How often a command is tried: a connection can break, the next one meet a password that was just
-/// replaced, and the one after that break again.
+/// How often a command is tried: a connection may be cut again while it is made anew, and the password
+/// be changed meanwhile.
 const ATTEMPTS: u32 = 4;
+/// Before a further attempt to connect, where the last one failed.
+const PAUSE: Duration = Duration::from_millis(30);
 
 /// Redis. Cloning it shares the connection.
 #[derive(Clone)]
@@ -115,39 +117,48 @@ impl Link {
         Ok(())
     }
 
-    /// Leaves a connection that gave no answer for one that may: its other end can be gone without a
-    /// word (a firewall that forgot it, a host that vanished), and would then never answer again. Or
-    /// one whose password Redis takes no longer.
+    /// Leaves a connection for a new one. Its other end can be gone without a word (a firewall that
+    /// forgot it, a host that vanished), and would then never answer again; or its password is not good
+    /// any more.
     async fn replace(&self, useless: u64) -> Result<(), RedisError> {
         // One makes the connection and the others, which wait here, use it.
         let _remaking = self.0.remaking.lock().await;
         if self.connection().number == useless { self.remake().await } else { Ok(()) }
     }
 
-    /// Runs a command, and again if the connection turned out to be dead or its password was
-    /// replaced, within [`DEADLINE`]. Every command here may run more than once without harm.
+    /// Runs a command, again if the connection turned out to be dead or its password was replaced,
+    /// within [`DEADLINE`]. Every command here may run more than once without harm.
     pub async fn run<T, F>(&self, command: impl Fn(ConnectionManager) -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, RedisError>>,
     {
-        let attempts = async {
-            let mut left = ATTEMPTS;
-            loop {
-                let Connection { manager, number } = self.connection();
-                left -= 1;
-                match command(manager).await {
-                    Err(error) if left > 0 && (error.is_timeout() || is_refusal(&error)) => {
-                        self.replace(number).await?;
-                    }
-                    // The manager reconnects by itself.
-                    Err(error) if left > 0 && error.is_io_error() => {}
-                    outcome => return outcome,
-                }
-            }
-        };
-        match timeout(DEADLINE, attempts).await {
+        match timeout(DEADLINE, self.attempts(command)).await {
             Ok(outcome) => Ok(outcome?),
             Err(_) => Err(Error::unavailable("the session store", "Redis did not answer in time")),
+        }
+    }
+
+    async fn attempts<T, F>(
+        &self,
+        command: impl Fn(ConnectionManager) -> F,
+    ) -> Result<T, RedisError>
+    where
+        F: Future<Output = Result<T, RedisError>>,
+    {
+        let mut left = ATTEMPTS;
+        loop {
+            let Connection { manager, number } = self.connection();
+            let outcome = command(manager).await;
+            let Err(error) = outcome else { return outcome };
+            left -= 1;
+            let is_useless = error.is_timeout() || is_refusal(&error);
+            if left == 0 || !(is_useless || error.is_io_error()) {
+                return Err(error);
+            }
+            // What was cut is reconnected by the manager.
+            if is_useless && self.replace(number).await.is_err() {
+                sleep(PAUSE).await;
+            }
         }
     }
 

@@ -67,19 +67,20 @@ impl<T> Rotating<T> {
         let Some(file) = &self.0.file else {
             return false;
         };
+        // Held from before the read until the values are in force: of two that look at once, the one
+        // that read first would otherwise be free to bring an older value back.
+        let mut seen = file.seen();
         let text = match std::fs::read_to_string(&file.path) {
             Ok(text) => text,
             Err(error) => {
                 // Remembered like a text, so that it is reported once.
                 let text = format!("# {error}");
-                if std::mem::replace(&mut *file.seen(), text.clone()) != text {
+                if std::mem::replace(&mut *seen, text.clone()) != text {
                     tracing::warn!(name = file.name, %error, "a secret cannot be read; going on");
                 }
                 return false;
             }
         };
-        // Held until the values are in force: two that look at once must agree on the last.
-        let mut seen = file.seen();
         if *seen == text {
             return false;
         }
