@@ -96,8 +96,15 @@ pub(crate) fn check_pair(ctx: &Ctx, chain: &Path, key: &Path) -> Result<Certific
         bail!("{name} holds no certificate in PEM form (`{BEGIN}`)");
     };
     let own = openssl_x509(ctx, leaf, &["-pubkey"]).with_context(|| format!("read {name}"))?;
-    let keys = Invocation::new("openssl").args(["pkey", "-pubout", "-in"]).arg(key);
-    let of_key = ctx.read(keys).with_context(|| format!("read {}", shown(ctx, key)))?;
+    // Without this, a key with a passphrase would be asked for here, and nginx cannot ask.
+    let keys = Invocation::new("openssl").args(["pkey", "-passin", "pass:", "-pubout", "-in"]);
+    let of_key = ctx.read(keys.arg(key)).with_context(|| {
+        format!(
+            "read the key {0}: it must be in PEM form and without a passphrase, which nobody is \
+             there to type; `openssl pkey -in {0} -out FILE` takes it off",
+            shown(ctx, key)
+        )
+    })?;
     ensure!(
         own.trim() == of_key.trim(),
         "{} is not the key of {name}: they come from different requests. Put the pair there that \

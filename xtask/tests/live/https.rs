@@ -207,3 +207,57 @@ impl HalfSent {
         first
     }
 }
+
+/// openssl, quietly, on files of the folder of the certificates.
+fn openssl(folder: &Path, words: &str) {
+    run(Command::new("openssl").args(words.split(' ')).current_dir(folder)).ok();
+}
+
+#[test]
+fn production_does_not_start_with_a_certificate_that_nginx_could_not_use() {
+    let stand = Stand::production();
+    let folder = PathBuf::from(stand.get("CERTS_DIR"));
+    let [chain, key] = ["fullchain.pem", "privkey.pem"].map(|name| folder.join(name));
+    let good = [&chain, &key].map(|path| fs::read(path).unwrap());
+    let new_key = "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:prime256v1 -out";
+    let issue = |folder: &Path, days: &str| {
+        openssl(folder, "req -new -key privkey.pem -subj /CN=localhost -out request");
+        let signed = format!("x509 -req -in request -signkey privkey.pem -days {days}");
+        openssl(folder, &format!("{signed} -out fullchain.pem"));
+    };
+    let forbid = |path: &Path, mode: &str| {
+        run(Command::new("chmod").arg(mode).arg(path)).ok();
+    };
+    // What is wrong, how it comes about, which file is named, and what is said beside.
+    type Wrong<'a> = (&'a Path, &'a dyn Fn(), &'a str);
+    let wrongs: [Wrong; 11] = [
+        (&chain, &|| fs::remove_file(&chain).unwrap(), "cert self-signed"),
+        (&key, &|| fs::remove_file(&key).unwrap(), "cert install CHAIN KEY"),
+        (&chain, &|| fs::write(&chain, "").unwrap(), "holds no certificate in PEM form"),
+        (&chain, &|| fs::write(&chain, "-----BEGIN CERTIFICATE-----\nx\n").unwrap(), "read "),
+        (&key, &|| fs::write(&key, "no key").unwrap(), "must be in PEM form"),
+        (
+            &key,
+            &|| openssl(&folder, &format!("{new_key} privkey.pem -aes-128-cbc -pass pass:longer")),
+            "without a passphrase",
+        ),
+        (&key, &|| openssl(&folder, &format!("{new_key} privkey.pem")), "is not the key of"),
+        (&chain, &|| issue(&folder, "-1"), "expired at"),
+        (&key, &|| forbid(&key, "600"), "runs as user 101 and cannot read"),
+        (&chain, &|| forbid(&chain, "600"), "runs as user 101 and cannot read"),
+        (&folder, &|| forbid(&folder, "700"), "runs as user 101 and cannot read"),
+    ];
+    for (named, spoil, reason) in wrongs {
+        spoil();
+        let shown = named.strip_prefix(crate::stand::root()).unwrap().display().to_string();
+        stand.up().fails(1, &[&shown, reason]);
+        stand.xtask(&["cert", "check"]).fails(1, &[&shown, reason]);
+        assert_eq!(stand.container_ids(), [""; 0], "something was started all the same");
+        forbid(&folder, "755");
+        for (path, bytes) in [&chain, &key].into_iter().zip(&good) {
+            fs::write(path, bytes).unwrap();
+            forbid(path, "644");
+        }
+        stand.xtask(&["cert", "check"]).ok();
+    }
+}
