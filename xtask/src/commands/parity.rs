@@ -118,7 +118,7 @@ fn drift_of(ctx: &Ctx, project: &Project) -> Result<Option<StackDrift>> {
         let inspect = Invocation::new("docker").args(["inspect", &container.id]);
         let inspected: Value = serde_json::from_str(&ctx.read(inspect)?)?;
         let id = ids.get(reference).map_or("", String::as_str);
-        found.extend(drift::drift(&container.service, wanted, id, &inspected[0]));
+        found.extend(drift::drift(&container.service, &config, id, &inspected[0]));
     }
     let services = containers.len();
     Ok(Some(StackDrift { project: project.name.clone(), services, drift: found }))

@@ -13,11 +13,17 @@ pub(crate) struct Drift {
     pub(crate) running: Value,
 }
 
-/// Compares a service of the rendering with `docker inspect` of its container.
-pub(crate) fn drift(service: &str, wanted: &Value, image_id: &str, running: &Value) -> Vec<Drift> {
+/// Compares a service of the rendering, whole, with `docker inspect` of its container.
+pub(crate) fn drift(
+    service: &str,
+    rendering: &Value,
+    image_id: &str,
+    running: &Value,
+) -> Vec<Drift> {
+    let wanted = &rendering["services"][service];
     let host = &running["HostConfig"];
     let own = &running["Config"];
-    let fields: [(&'static str, Value, Value); 14] = [
+    let fields: [(&'static str, Value, Value); 19] = [
         ("image", json!(image_id), running["Image"].clone()),
         ("user", text(&wanted["user"]), text(&own["User"])),
         ("environment", wanted_environment(wanted), their_environment(wanted, own)),
@@ -32,6 +38,15 @@ pub(crate) fn drift(service: &str, wanted: &Value, image_id: &str, running: &Val
         ("cap_drop", sorted(&wanted["cap_drop"]), sorted(&host["CapDrop"])),
         ("cap_add", sorted(&wanted["cap_add"]), sorted(&host["CapAdd"])),
         ("security_opt", sorted(&wanted["security_opt"]), sorted(&host["SecurityOpt"])),
+        ("networks", wanted_networks(rendering, wanted), their_networks(running)),
+        ("command", wanted["command"].clone(), if_said(&wanted["command"], &own["Cmd"])),
+        (
+            "entrypoint",
+            wanted["entrypoint"].clone(),
+            if_said(&wanted["entrypoint"], &own["Entrypoint"]),
+        ),
+        ("tmpfs", wanted_tmpfs(wanted), their_tmpfs(host)),
+        ("init", flag(&wanted["init"]), flag(&host["Init"])),
     ];
     let mut found: Vec<Drift> = Vec::new();
     let health =
@@ -168,6 +183,42 @@ fn bound_mounts(running: &Value) -> Value {
     json!(lines)
 }
 
+/// The image decides where the files say nothing, and the image is compared as a whole.
+fn if_said(wanted: &Value, running: &Value) -> Value {
+    if wanted.is_null() { Value::Null } else { running.clone() }
+}
+
+/// The engine's names of the networks that the service names by their keys.
+fn wanted_networks(rendering: &Value, wanted: &Value) -> Value {
+    let keys = wanted["networks"].as_object().into_iter().flatten().map(|(key, _)| key);
+    let mut names: Vec<&str> = keys.map(|key| word(&rendering["networks"][key]["name"])).collect();
+    names.sort_unstable();
+    json!(names)
+}
+
+fn their_networks(running: &Value) -> Value {
+    let networks = running["NetworkSettings"]["Networks"].as_object().into_iter().flatten();
+    let mut names: Vec<&str> = networks.map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    json!(names)
+}
+
+fn wanted_tmpfs(wanted: &Value) -> Value {
+    sorted(&wanted["tmpfs"])
+}
+
+/// As Compose writes them: the place, and its options behind a colon.
+fn their_tmpfs(host: &Value) -> Value {
+    let places = host["Tmpfs"].as_object().into_iter().flatten();
+    let line = |(place, options): (&String, &Value)| match word(options) {
+        "" => place.clone(),
+        options => format!("{place}:{options}"),
+    };
+    let mut lines: Vec<String> = places.map(line).collect();
+    lines.sort_unstable();
+    json!(lines)
+}
+
 fn word(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
@@ -176,8 +227,13 @@ fn word(value: &Value) -> &str {
 mod tests {
     use super::*;
 
+    fn rendering() -> Value {
+        json!({"networks": {"internal": {"name": "x_internal"}}, "services": {"a": wanted()}})
+    }
+
     fn wanted() -> Value {
-        json!({"user": "1:1", "restart": "unless-stopped", "mem_limit": "1024", "cpus": 0.5,
+        json!({"networks": {"internal": null}, "command": ["serve"], "entrypoint": ["/go"],
+            "tmpfs": ["/tmp:size=1m"], "init": true, "user": "1:1", "restart": "unless-stopped", "mem_limit": "1024", "cpus": 0.5,
             "read_only": true, "cap_drop": ["ALL"], "environment": {"A": "1"},
             "healthcheck": {"test": ["CMD", "x"]},
             "ports": [{"host_ip": "127.0.0.1", "published": "80", "target": 80, "protocol": "tcp"}],
@@ -186,18 +242,29 @@ mod tests {
 
     fn running() -> Value {
         json!({"Image": "id", "Config": {"User": "1:1", "Env": ["A=1", "PATH=/bin"],
+            "Cmd": ["serve"], "Entrypoint": ["/go"],
             "Healthcheck": {"Test": ["CMD", "x"]}},
             "HostConfig": {"RestartPolicy": {"Name": "unless-stopped"}, "Memory": 1024,
                 "NanoCpus": 500_000_000, "PidsLimit": null, "ReadonlyRootfs": true,
+                "Tmpfs": {"/tmp": "size=1m"}, "Init": true,
                 "Privileged": false, "CapDrop": ["ALL"], "CapAdd": null, "SecurityOpt": null,
                 "PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "80"}]}},
+            "NetworkSettings": {"Networks": {"x_internal": {}}},
             "Mounts": [{"Type": "volume", "Destination": "/data", "RW": true},
                 {"Type": "bind", "Destination": "/run/secrets/key", "RW": false}]})
     }
 
     #[test]
     fn a_container_that_is_as_it_was_made_has_not_drifted() {
-        assert_eq!(drift("a", &wanted(), "id", &running()), []);
+        assert_eq!(drift("a", &rendering(), "id", &running()), []);
+    }
+
+    #[test]
+    fn what_the_files_leave_to_the_image_is_compared_with_the_image() {
+        let mut silent = rendering();
+        silent["services"]["a"]["command"] = Value::Null;
+        silent["services"]["a"]["entrypoint"] = Value::Null;
+        assert_eq!(drift("a", &silent, "id", &running()), []);
     }
 
     #[test]
@@ -218,10 +285,15 @@ mod tests {
             ("/HostConfig/SecurityOpt", json!(["seccomp=unconfined"]), "security_opt"),
             ("/HostConfig/PortBindings/80~1tcp/0/HostIp", json!("0.0.0.0"), "ports"),
             ("/Mounts/0/RW", json!(false), "mounts"),
+            ("/NetworkSettings/Networks", json!({"x_internal": {}, "bridge": {}}), "networks"),
+            ("/Config/Cmd", json!(["sh"]), "command"),
+            ("/Config/Entrypoint", json!(null), "entrypoint"),
+            ("/HostConfig/Tmpfs", json!({"/tmp": "size=1m,exec"}), "tmpfs"),
+            ("/HostConfig/Init", json!(null), "init"),
         ] {
             let mut changed = running();
             *changed.pointer_mut(pointer).unwrap() = value;
-            let found = drift("a", &wanted(), "id", &changed);
+            let found = drift("a", &rendering(), "id", &changed);
             let fields: Vec<&str> = found.iter().map(|drift| drift.field).collect();
             assert_eq!(fields, [field], "{pointer}");
         }
