@@ -1,67 +1,17 @@
-// The page's one script: no framework, no build. It keeps nothing but what is on the screen; the
+// Accounts and sessions: no framework, no build. It keeps nothing but what is on the screen; the
 // session is a cookie that scripts cannot read, the token for writing comes with GET /api/session.
 
-const $ = (id) => document.getElementById(id);
-const MAX_CHARS = 2000;
+import * as domain from "./notes.js";
+import { $, action, api, dateFormat, fieldError, report, say, session } from "./page.js";
 
-let csrfToken = "";
-let nextBefore = null;
 let signingUp = false;
-let attempt = {};
-
-// --- The API ---------------------------------------------------------------------------------
-
-/** An answer that is not a success, with the API's problem document. */
-class ApiError extends Error {
-  constructor(problem) {
-    super(problem.detail || problem.title);
-    this.status = problem.status;
-    this.fields = problem.errors || [];
-  }
-}
-
-async function api(method, path, body, more) {
-  const headers = { Accept: "application/json", ...more };
-  if (body !== undefined) headers["Content-Type"] = "application/json";
-  if (method !== "GET" && csrfToken) headers["X-CSRF-Token"] = csrfToken;
-  let response;
-  try {
-    response = await fetch(path, { method, headers, body: body && JSON.stringify(body) });
-  } catch {
-    throw new ApiError({ status: 0, title: "The site cannot be reached. Are you online?" });
-  }
-  if (response.status === 204) return null;
-  const answer = await response.json().catch(() => null);
-  if (response.ok && answer) return answer;
-  throw new ApiError(answer || { status: response.status, title: "The answer made no sense." });
-}
 
 // --- What is shown ---------------------------------------------------------------------------
-
-function say(text) {
-  $("message").textContent = text;
-}
 
 function show(name) {
   $("entrance").hidden = name !== "entrance";
   $("desk").hidden = name !== "desk";
   $("who").hidden = name !== "desk";
-}
-
-function fieldError(field, text) {
-  const input = $(field);
-  $(`${field}-error`).textContent = text;
-  if (text) input.setAttribute("aria-invalid", "true");
-  else input.removeAttribute("aria-invalid");
-}
-
-/** Shows errors beside their fields and moves to the first; everything else goes on top. */
-function report(error, fields) {
-  const known = error instanceof ApiError ? error.fields.filter((e) => fields.includes(e.field)) : [];
-  for (const { field, message } of known) fieldError(field, message);
-  if (known.length > 0) $(known[0].field).focus();
-  else say(error.message);
-  if (!(error instanceof ApiError)) console.error(error);
 }
 
 function enterMode(up) {
@@ -74,35 +24,22 @@ function enterMode(up) {
   for (const field of ["email", "password"]) fieldError(field, "");
 }
 
-const dateFormat = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
-
-function noteItem(note) {
-  const item = document.createElement("li");
-  const time = document.createElement("time");
-  time.dateTime = note.created_at;
-  time.textContent = dateFormat.format(new Date(note.created_at));
-  const text = document.createElement("p");
-  text.textContent = note.text;
-  item.append(time, text);
-  return item;
-}
-
-function sessionItem(session) {
+function sessionItem({ handle, agent, last_used_at, current }) {
   const item = document.createElement("li");
   const name = document.createElement("span");
-  name.textContent = session.agent || "A browser without a name";
+  name.textContent = agent || "A browser without a name";
   const time = document.createElement("time");
-  time.dateTime = session.last_used_at;
-  time.textContent = session.current ? "this one" : dateFormat.format(new Date(session.last_used_at));
+  time.dateTime = last_used_at;
+  time.textContent = current ? "this one" : dateFormat.format(new Date(last_used_at));
   item.append(name, time);
-  if (!session.current) {
+  if (!current) {
     const end = document.createElement("button");
     end.className = "quiet";
     end.type = "button";
     end.textContent = "Sign out";
     end.setAttribute("aria-label", `Sign out ${name.textContent}, last used ${time.textContent}`);
     end.addEventListener("click", action(end, [], async () => {
-      await api("DELETE", `/api/sessions/${session.handle}`);
+      await api("DELETE", `/api/sessions/${handle}`);
       await showSessions();
       $("sessions-title").parentElement.querySelector("summary").focus();
     }));
@@ -111,32 +48,21 @@ function sessionItem(session) {
   return item;
 }
 
-function countDown() {
-  const left = MAX_CHARS - [...$("text").value].length;
-  $("text-left").textContent = left < 200 ? `${left} characters left` : "";
-}
-
 // --- What happens ----------------------------------------------------------------------------
 
-// Not crypto.randomUUID: browsers offer that on secure origins only.
-function randomKey() {
-  return Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join("-");
-}
-
-async function openDesk(session) {
-  csrfToken = session.csrf_token;
-  $("who-email").textContent = session.account.email;
-  $("change-email").value = session.account.email;
-  $("notes").replaceChildren();
-  nextBefore = null;
+async function openDesk({ account, csrf_token }) {
+  session.token = csrf_token;
+  $("who-email").textContent = account.email;
+  $("change-email").value = account.email;
   show("desk");
-  await older();
+  await domain.open();
 }
 
 function leaveDesk(text) {
-  csrfToken = "";
-  $("notes").replaceChildren();
+  session.token = "";
+  domain.close();
   $("who-email").textContent = "";
+  $("change-email").value = "";
   $("account").open = false;
   $("sessions").replaceChildren();
   $("change").reset();
@@ -145,47 +71,19 @@ function leaveDesk(text) {
   say(text);
 }
 
-async function older() {
-  const page = await api("GET", nextBefore ? `/api/notes?before=${nextBefore}` : "/api/notes");
-  $("notes").append(...page.notes.map(noteItem));
-  nextBefore = page.next_before ?? null;
-  $("older").hidden = nextBefore === null;
-  $("empty").hidden = $("notes").children.length > 0;
-}
-
 async function showSessions() {
   const { sessions } = await api("GET", "/api/sessions");
   $("sessions").replaceChildren(...sessions.map(sessionItem));
   $("end-others").hidden = sessions.length < 2;
 }
 
-/** Runs an action once at a time, with its button disabled, and reports what went wrong. */
-function action(button, fields, run) {
-  return async (event) => {
-    event.preventDefault();
-    if (button.disabled) return;
-    say("");
-    for (const field of fields) fieldError(field, "");
-    button.disabled = true;
-    try {
-      await run();
-    } catch (error) {
-      // A session that ended meanwhile: what was written stays in its field.
-      if (error.status === 401 && csrfToken) leaveDesk("Your session has ended. Sign in again.");
-      else report(error, fields);
-    } finally {
-      button.disabled = false;
-    }
-  };
-}
-
 $("credentials").addEventListener("submit", action($("enter"), ["email", "password"], async () => {
   const form = $("credentials");
   const credentials = { email: form.email.value, password: form.password.value };
-  const session = await api("POST", signingUp ? "/api/accounts" : "/api/session", credentials);
+  const answer = await api("POST", signingUp ? "/api/accounts" : "/api/session", credentials);
   form.reset();
-  await openDesk(session);
-  $("text").focus();
+  await openDesk(answer);
+  domain.focus();
 }));
 
 $("other-way").addEventListener("click", () => {
@@ -194,39 +92,17 @@ $("other-way").addEventListener("click", () => {
   $("email").focus();
 });
 
-$("writing").addEventListener("submit", action($("writing").querySelector("button"), ["text"], async () => {
-  const text = $("text").value;
-  // Sent again after a lost answer, the same text is the same note.
-  if (attempt.text !== text) attempt = { text, key: randomKey() };
-  const note = await api("POST", "/api/notes", { text }, { "Idempotency-Key": attempt.key });
-  attempt = {};
-  const item = noteItem(note);
-  item.classList.add("fresh");
-  $("notes").prepend(item);
-  $("empty").hidden = true;
-  $("text").value = "";
-  countDown();
-  say("");
-  $("text").focus();
-}));
-
-$("text").addEventListener("input", countDown);
-
-// Ctrl+Enter or Cmd+Enter keeps the note without leaving the keyboard.
-$("text").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("writing").requestSubmit();
-});
-
-$("older").addEventListener("click", action($("older"), [], older));
-
 $("sign-out").addEventListener("click", action($("sign-out"), [], async () => {
   await api("DELETE", "/api/session");
+  domain.forget();
   leaveDesk("You are signed out.");
   $("email").focus();
 }));
 
 $("account").addEventListener("toggle", () => {
-  if ($("account").open) showSessions().catch((error) => report(error, []));
+  if (!$("account").open) return;
+  const fill = () => showSessions().then(() => say(""), (error) => report(error, [], fill));
+  fill();
 });
 
 $("end-others").addEventListener("click", action($("end-others"), [], async () => {
@@ -237,6 +113,7 @@ $("end-others").addEventListener("click", action($("end-others"), [], async () =
 
 $("end-all").addEventListener("click", action($("end-all"), [], async () => {
   await api("DELETE", "/api/sessions");
+  domain.forget();
   leaveDesk("You are signed out everywhere.");
   $("email").focus();
 }));
@@ -244,16 +121,32 @@ $("end-all").addEventListener("click", action($("end-all"), [], async () => {
 const passwords = ["current_password", "new_password"];
 $("change").addEventListener("submit", action($("change").querySelector("button"), passwords, async () => {
   const [current_password, new_password] = passwords.map((id) => $(id).value);
-  const session = await api("PUT", "/api/account/password", { current_password, new_password });
-  csrfToken = session.csrf_token;
+  const { csrf_token } = await api("PUT", "/api/account/password", { current_password, new_password });
+  session.token = csrf_token;
   $("change").reset();
   await showSessions();
   say("Your password is changed.");
 }));
 
-try {
-  await openDesk(await api("GET", "/api/session"));
-} catch (error) {
-  show("entrance");
-  if (error.status !== 401) report(error, []);
+/** Shows the desk to who is signed in, and the entrance to everybody else. */
+async function begin() {
+  say("");
+  try {
+    await openDesk(await api("GET", "/api/session"));
+  } catch (error) {
+    if (error.status === 401) show("entrance");
+    else report(error, [], begin);
+  }
 }
+
+// It ended by itself: what was being written stays in its field.
+addEventListener("session-ended", () => leaveDesk("Your session has ended. Sign in again."));
+
+// The way back may lead to the page as it was left, by somebody who has signed out since.
+addEventListener("pageshow", (event) => {
+  if (!event.persisted) return;
+  leaveDesk("");
+  begin();
+});
+
+await begin();
