@@ -8,7 +8,7 @@ use crate::repo::{self, File, expect_none, expect_used, has_word};
 const SAMPLE: [&str; 4] = ["note", "notes", "Note", "Notes"];
 
 /// Where it lives: files and folders that begin so go with it.
-const SAMPLE_LIVES: [&str; 9] = [
+const SAMPLE_LIVES: [&str; 10] = [
     "backend/README.md",
     "backend/migrations/0002_notes.sql",
     "backend/migrations/0003_note_keys.sql",
@@ -16,6 +16,7 @@ const SAMPLE_LIVES: [&str; 9] = [
     "backend/seeds/0002_notes.sql",
     "backend/src/notes.rs",
     "backend/src/notes/",
+    "backend/tests/browser/sample",
     "backend/tests/stack/sample",
     "deploy/nginx/site/",
 ];

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-use super::{Checks, backend_tests};
+use super::{Checks, backend_tests, browser};
 use crate::commands::up::running_container;
 use crate::ctx::{Ctx, Invocation};
 use crate::env::Kind;
@@ -44,6 +44,7 @@ pub(super) fn check(ctx: &Ctx, checks: &mut Checks) -> Result<()> {
 fn checks_on(ctx: &Ctx, checks: &mut Checks, trial: &Trial) -> Result<()> {
     if checks.check("production: up", || trial.up(ctx))? {
         checks.check("production: tests", || backend_tests(ctx, trial))?;
+        checks.check("production: browser", || browser::tests(ctx, trial))?;
         checks.check("production: parity", || ctx.run_loud(trial.xtask(ctx, &["parity"])?))?;
         checks.check("production: audit", || {
             ctx.run_loud(trial.xtask(ctx, &["audit", "--running"])?)
