@@ -70,6 +70,7 @@ const TOO_WIDE: &str = r#"
 impl Browser {
     pub(crate) async fn look(&self, look: &Look) {
         let screen = json!({
+            "screenWidth": look.width, "screenHeight": look.height,
             "width": look.width, "height": look.height, "deviceScaleFactor": 1, "mobile": look.width < 600,
         });
         chromium(&self.client, "Emulation.setDeviceMetricsOverride", screen).await;
