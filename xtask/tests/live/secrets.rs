@@ -50,6 +50,9 @@ fn no_secret_is_where_it_could_be_read_by_accident() {
     search("status", stand.xtask(&["status", "--format", "json"]));
     search("doctor", stand.xtask(&["doctor", "--verbose"]));
     search("env diff", stand.xtask(&["env", "diff", ".env.example"]).ok());
+    search("env check", stand.xtask(&["env", "check"]).ok());
+    search("audit", stand.xtask(&["audit", "--running", "--format", "json"]).ok());
+    search("parity", stand.xtask(&["parity", "--format", "json"]).ok());
     let files = stand.get("COMPOSE_FILE");
     let env_file = stand.env_file().display().to_string();
     let mut compose = vec!["compose", "--env-file", &env_file];
@@ -90,6 +93,8 @@ fn no_secret_is_where_it_could_be_read_by_accident() {
     }
     let image = format!("{}-backend:current", stand.name);
     expect_none_in(&secrets, "the backend's image", &exported(&["image", "save", &image]));
+    search("its history", docker(&["image", "history", "--no-trunc", &image]).ok());
+    search("its description", docker(&["image", "inspect", &image]).ok());
 }
 
 #[test]
@@ -146,6 +151,10 @@ fn secrets_may_come_from_a_command() {
     stand.up().fails(1, &["PG_PASSWORD is empty"]);
     stand.set("SECRETS_COMMAND", "exit 7");
     stand.up().fails(1, &["ask SECRETS_COMMAND for the secrets"]);
+    // The environment of the process wins, and then nobody else is asked.
+    let mut injected = stand.command(&["up", "--yes", "--dry-run"]);
+    let said = run(injected.envs(secrets.iter().cloned())).ok();
+    expect_none_in(&secrets, "what a dry run printed", said.text.as_bytes());
     stand.set("SECRETS_COMMAND", &format!("cat {}", vault.display()));
     stand.up().ok();
     // And a rotation takes what the command says then.
