@@ -12,6 +12,7 @@ pub mod load;
 pub mod probe;
 pub mod proxy;
 pub mod report;
+pub mod run;
 pub mod secrets;
 pub mod stack;
 pub mod supervisor;

@@ -1,28 +1,32 @@
 //! `drill`: faults under load, on a stack of its own. `cargo xtask drill` is how it is started.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, ensure};
-use clap::Parser;
+use anyhow::{Context, Result};
+use clap::builder::PossibleValuesParser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use tokio::signal::unix::{SignalKind, signal};
 
 use drill::arena::Arena;
 use drill::cases::{CASES, Case, Ground};
 use drill::report::{self, Report};
+use drill::run::{self, Grounds};
 use drill::stack::Stack;
-use drill::supervisor::{self, RATE, Supervisor};
+use drill::supervisor::{self, RATE};
 
 /// `--quick` ends within three minutes: later than this no case is begun.
 const QUICK: Duration = Duration::from_secs(150);
 
-/// Exit codes: 0 every case within its bound, 1 not, 130 interrupted.
+/// Exit codes: 0 every case ran and was within its bound, 1 not, 2 wrong usage, 130 interrupted.
 #[derive(Parser)]
 struct Cli {
     /// The cases; none with --all or --quick
+    #[arg(hide_possible_values = true,
+          value_parser = PossibleValuesParser::new(CASES.iter().map(|case| case.name)))]
     cases: Vec<String>,
     /// Every case but those that hit the whole machine
     #[arg(long, conflicts_with_all = ["quick", "cases"])]
@@ -84,13 +88,13 @@ async fn interrupted() {
     }
 }
 
-/// Runs the cases; true if none failed.
+/// Runs the cases; true if all of them ran and passed.
 async fn run(cli: &Cli) -> Result<bool> {
     if cli.list {
         print!("{}", report::list(CASES));
         return Ok(true);
     }
-    let cases = chosen(cli)?;
+    let cases = chosen(cli);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let seed = cli.seed.unwrap_or_else(|| u64::from(now.subsec_nanos()) ^ now.as_secs());
     eprintln!("{} cases, seed {seed}, {RATE} requests a second", cases.len());
@@ -109,30 +113,17 @@ async fn run(cli: &Cli) -> Result<bool> {
         took: 0.0,
         cases: Vec::new(),
     };
-    for ground in [Ground::Usual, Ground::SmallVolumes, Ground::Machine] {
-        let cases: Vec<&Case> = cases.iter().copied().filter(|c| c.ground == ground).collect();
-        if cases.is_empty() {
-            continue;
-        }
-        if !report.cases.is_empty() {
-            arena.down().await?;
-        }
-        arena.up(ground).await?;
-        let supervisor = Supervisor::begin(&arena, seed).await?;
-        for case in cases {
-            let result = if cli.quick && start.elapsed() > QUICK {
-                report::skipped(case, seed, "no time was left for it")
-            } else {
-                supervisor.run(case).await?
-            };
-            eprintln!("{}", report::line(&result));
-            report.cases.push(result);
-            report.took = start.elapsed().as_secs_f64();
-            write(folder, &report)?;
-        }
-    }
+    let mut grounds = Grounds::new(&arena, seed);
+    let has_time = || !cli.quick || start.elapsed() < QUICK;
+    run::cases(&mut grounds, &cases, seed, has_time, |result| {
+        eprintln!("{}", report::line(&result));
+        report.cases.push(result);
+        report.took = start.elapsed().as_secs_f64();
+        write(folder, &report)
+    })
+    .await?;
     eprintln!("\n{}", report::table(&report));
-    eprintln!("{}", folder.join("report.html").display());
+    eprintln!("{}\n{}", report::summary(&report), folder.join("report.html").display());
     Ok(report.is_clean())
 }
 
@@ -160,18 +151,16 @@ fn write(folder: &Path, report: &Report) -> Result<()> {
     Ok(())
 }
 
-fn chosen(cli: &Cli) -> Result<Vec<&'static Case>> {
-    let names: BTreeSet<&str> = cli.cases.iter().map(String::as_str).collect();
-    let known: Vec<&str> = CASES.iter().map(|case| case.name).collect();
-    for name in &names {
-        ensure!(known.contains(name), "there is no case {name:?}; there are: {}", known.join(", "));
-    }
+fn chosen(cli: &Cli) -> Vec<&'static Case> {
     let is_chosen = |case: &&Case| {
-        names.contains(case.name)
+        cli.cases.iter().any(|name| name == case.name)
             || (cli.all && case.ground != Ground::Machine)
             || (cli.quick && case.quick)
     };
     let chosen: Vec<&Case> = CASES.iter().filter(is_chosen).collect();
-    ensure!(!chosen.is_empty(), "name cases, or --all or --quick; there are: {}", known.join(", "));
-    Ok(chosen)
+    if chosen.is_empty() {
+        let message = "name cases, or say --all or --quick; --list shows the cases";
+        Cli::command().error(ErrorKind::MissingRequiredArgument, message).exit();
+    }
+    chosen
 }

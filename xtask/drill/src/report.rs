@@ -7,7 +7,7 @@ mod table;
 use serde::Serialize;
 
 pub use page::page;
-pub use table::{line, list, markdown, table};
+pub use table::{line, list, markdown, summary, table};
 
 use crate::cases::{Bound, Case, Errors};
 use crate::workload::Sample;
@@ -23,7 +23,7 @@ pub enum Verdict {
     Pass,
     /// Not.
     Fail,
-    /// Not run: this machine lacks what it needs.
+    /// Not run. Nothing is known of it, so that a run with such a case has not passed.
     Skipped,
 }
 
@@ -99,7 +99,16 @@ pub struct CaseReport {
 }
 
 /// A case that was not run.
-pub fn skipped(case: &Case, seed: u64, why: &str) -> CaseReport {
+pub fn skipped(case: &Case, seed: u64, why: impl Into<String>) -> CaseReport {
+    unmeasured(case, seed, Verdict::Skipped, why.into())
+}
+
+/// A case that was begun, and that nothing could be learned from.
+pub fn failed(case: &Case, seed: u64, why: impl Into<String>) -> CaseReport {
+    unmeasured(case, seed, Verdict::Fail, why.into())
+}
+
+fn unmeasured(case: &Case, seed: u64, verdict: Verdict, why: String) -> CaseReport {
     CaseReport {
         name: case.name,
         what: case.what,
@@ -112,8 +121,8 @@ pub fn skipped(case: &Case, seed: u64, why: &str) -> CaseReport {
         duplicated: 0,
         kept: 0,
         recovered_after: 0.0,
-        verdict: Verdict::Skipped,
-        violations: vec![why.to_owned()],
+        verdict,
+        violations: vec![why],
         fault_at: 0.0,
         healed_at: 0.0,
         timeline: Vec::new(),
@@ -140,9 +149,9 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether no case failed.
+    /// Whether every case that was asked for ran and passed. One that was skipped proves nothing.
     pub fn is_clean(&self) -> bool {
-        self.cases.iter().all(|case| case.verdict != Verdict::Fail)
+        self.cases.iter().all(|case| case.verdict == Verdict::Pass)
     }
 }
 
@@ -164,9 +173,21 @@ pub fn timeline(samples: &[Sample]) -> Vec<Tick> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::workload::Outcome;
+
+    pub(crate) fn empty() -> Report {
+        Report {
+            seed: 1,
+            stack: "local",
+            engine: "0".to_owned(),
+            rate: 60,
+            began: 0,
+            took: 0.0,
+            cases: Vec::new(),
+        }
+    }
 
     fn names(value: &serde_json::Value) -> Vec<&str> {
         let mut names: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
@@ -177,15 +198,8 @@ mod tests {
     /// Scripts read it, and docs/reliability.md describes it: fields are only ever added.
     #[test]
     fn the_report_has_the_form_that_is_documented() {
-        let report = Report {
-            seed: 1,
-            stack: "local",
-            engine: "0".to_owned(),
-            rate: 60,
-            began: 0,
-            took: 0.0,
-            cases: vec![skipped(&crate::cases::CASES[0], 1, "a test")],
-        };
+        let report =
+            Report { cases: vec![skipped(&crate::cases::CASES[0], 1, "a test")], ..empty() };
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(names(&json), ["began", "cases", "engine", "rate", "seed", "stack", "took"]);
         let case = &json["cases"][0];

@@ -4,14 +4,15 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use crate::cli::{DrillArgs, Format, FormatArgs};
 use crate::commands::setup;
-use crate::ctx::{Ctx, Invocation};
+use crate::ctx::{Ctx, Invocation, Usage};
 use crate::env::Kind;
 use crate::stack::certificate;
 use crate::stack::trial::{self, Trial};
+use crate::stack::wanted::nearest;
 
 /// The file for scripts; docs/reliability.md describes it.
 const REPORT: &str = "report.json";
@@ -23,12 +24,16 @@ const LIMIT: Duration = Duration::from_secs(90 * 60);
 /// # Errors
 /// A case is outside its bound, or the stack does not come up.
 pub(crate) fn drill(ctx: &Ctx, kind: Kind, args: &DrillArgs) -> Result<()> {
-    ensure!(
-        !args.cases.is_empty() || args.all || args.quick || args.list,
-        "say what to drill: names of cases, --quick or --all; --list shows the cases"
-    );
+    if args.cases.is_empty() && !args.all && !args.quick && !args.list {
+        let usage = "say what to drill: names of cases, --quick or --all; --list shows the cases";
+        return Err(Usage(usage.to_owned()).into());
+    }
     if args.list {
         return ctx.run_loud(program(ctx).arg("--list"));
+    }
+    if !args.cases.is_empty() {
+        // Before anything is built or brought up for a name that is misspelt.
+        check_names(&args.cases, &ctx.read(program(ctx).arg("--list"))?)?;
     }
     setup::ensure(ctx)?;
     let report = folder(ctx).join(REPORT);
@@ -48,6 +53,19 @@ pub(crate) fn drill(ctx: &Ctx, kind: Kind, args: &DrillArgs) -> Result<()> {
         print!("{text}");
     }
     drilled
+}
+
+/// Whether every case is in the drill's own list; otherwise the nearest name is suggested.
+fn check_names(cases: &[String], list: &str) -> Result<()> {
+    let known: Vec<&str> = list.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let Some(name) = cases.iter().find(|name| !known.contains(&name.as_str())) else {
+        return Ok(());
+    };
+    let nearest =
+        nearest(name, &known).map_or_else(String::new, |n| format!("did you mean `{n}`? "));
+    let usage =
+        format!("there is no case `{name}`; {nearest}`cargo xtask drill --list` shows the cases");
+    Err(Usage(usage).into())
 }
 
 /// The short version, for `ci`: on production's files, as that is where faults cost something.
@@ -96,4 +114,25 @@ fn program(ctx: &Ctx) -> Invocation {
 /// Where the report goes.
 fn folder(ctx: &Ctx) -> PathBuf {
     ctx.root().join("target/drill")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_case_is_wrong_usage_and_the_nearest_name_is_suggested() {
+        let list = "kill-redis    SIGKILL of Redis\nkill-nginx    SIGKILL of nginx\n";
+        let names = |name: &str| [name.to_owned()];
+        check_names(&names("kill-redis"), list).unwrap();
+        let error = check_names(&names("kil-redis"), list).unwrap_err();
+        assert!(error.is::<Usage>());
+        assert_eq!(
+            error.to_string(),
+            "there is no case `kil-redis`; did you mean `kill-redis`? \
+             `cargo xtask drill --list` shows the cases"
+        );
+        let far = check_names(&names("everything"), list).unwrap_err().to_string();
+        assert!(!far.contains("did you mean"), "{far}");
+    }
 }

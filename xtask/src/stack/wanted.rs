@@ -72,7 +72,7 @@ impl Wanted {
 }
 
 /// The name most like `name`, if any is like it at all.
-fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
     // Counts letters that are wrong, missing, too many or swapped with their neighbour.
     let scored = names.iter().map(|known| (strsim::damerau_levenshtein(name, known), *known));
     let (distance, nearest) = scored.min_by_key(|(distance, _)| *distance)?;

@@ -93,6 +93,23 @@ pub fn table(report: &Report) -> String {
     text
 }
 
+/// How many passed, and the names of those that did not.
+pub fn summary(report: &Report) -> String {
+    let names = |verdict| {
+        let cases = report.cases.iter().filter(move |case| case.verdict == verdict);
+        cases.map(|case| case.name).collect::<Vec<_>>()
+    };
+    let total = report.cases.len();
+    let mut text = format!("{} of {total} cases passed", names(Verdict::Pass).len());
+    for (verdict, what) in [(Verdict::Fail, "failed"), (Verdict::Skipped, "not run")] {
+        let names = names(verdict);
+        if !names.is_empty() {
+            text.push_str(&format!("; {what}: {}", names.join(", ")));
+        }
+    }
+    text
+}
+
 /// All cases, as a table of Markdown.
 pub fn markdown(report: &Report) -> String {
     let head = HEAD.join(" | ");
