@@ -11,7 +11,7 @@ const HEAD: [&str; 9] = [
     "errors",
     "lost",
     "duplicated",
-    "recovered",
+    "recovered after",
     "verdict",
 ];
 
@@ -116,8 +116,50 @@ pub fn markdown(report: &Report) -> String {
     let mut text = format!("| {head} |\n|{}\n", "---|".repeat(HEAD.len()));
     for case in &report.cases {
         let mut cells = row(case);
-        cells[0] = format!("`{}`: {}", case.name, case.what);
+        cells[0] = format!("`{}`", case.name);
         text.push_str(&format!("| {} |\n", cells.join(" | ")));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::cases::CASES;
+    use crate::report::{skipped, tests::empty};
+
+    /// The names in the first column of the table under a heading.
+    fn names<'a>(document: &'a str, heading: &str) -> BTreeSet<&'a str> {
+        let lines = document.lines().skip_while(|line| *line != heading).skip(1);
+        let section = lines.take_while(|line| !line.starts_with("## "));
+        section.filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect()
+    }
+
+    #[test]
+    fn the_results_in_the_document_are_of_the_cases_that_there_are() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reliability.md");
+        let document = fs::read_to_string(path).unwrap();
+        let shown = names(&document, "## Results");
+        // Those that hit the whole machine may have no result: not everybody has one to give.
+        let must = CASES.iter().filter(|case| case.ground != Ground::Machine);
+        let must: BTreeSet<&str> = must.map(|case| case.name).collect();
+        let may: BTreeSet<&str> = CASES.iter().map(|case| case.name).collect();
+        let missing: Vec<_> = must.difference(&shown).collect();
+        assert!(missing.is_empty(), "docs/reliability.md, Results: add the rows of {missing:?}");
+        let unknown: Vec<_> = shown.difference(&may).collect();
+        assert!(unknown.is_empty(), "docs/reliability.md, Results: no case is called {unknown:?}");
+    }
+
+    #[test]
+    fn the_table_of_the_report_is_one_for_that_section() {
+        let report = Report { cases: vec![skipped(&CASES[0], 1, "a test")], ..empty() };
+        let document = format!("## Results\n\n{}", markdown(&report));
+        assert_eq!(names(&document, "## Results"), BTreeSet::from([CASES[0].name]));
+        let columns = |line: &str| line.matches('|').count();
+        assert!(document.lines().skip(2).all(|line| columns(line) == HEAD.len() + 1));
+    }
 }
