@@ -16,5 +16,6 @@ pub mod run;
 pub mod secrets;
 pub mod stack;
 pub mod supervisor;
+pub mod undo;
 pub mod usage;
 pub mod workload;

@@ -77,14 +77,17 @@ async fn main() -> ExitCode {
 
 async fn interrupted() {
     let watch = |kind| signal(kind).map_err(|error| eprintln!("cannot watch for signals: {error}"));
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (watch(SignalKind::interrupt()), watch(SignalKind::terminate()))
-    else {
+    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) = (
+        watch(SignalKind::interrupt()),
+        watch(SignalKind::terminate()),
+        watch(SignalKind::hangup()),
+    ) else {
         return std::future::pending().await;
     };
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
     }
 }
 

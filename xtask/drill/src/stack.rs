@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep};
 
 use crate::docker::docker;
+use crate::undo::Undo;
 
 /// The four, in the order in which a request meets them.
 pub const SERVICES: [&str; 4] = ["nginx", "backend", "postgres", "redis"];
@@ -234,8 +235,19 @@ pub fn signal(pid: i32, signal: Signal) -> Result<()> {
     })
 }
 
+/// What the kernel says a process does, by its letter: `T` if it is stopped, `Z` if only its number is
+/// left; none if it is gone.
+pub fn state(pid: i32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before it is in parentheses, and may hold any character.
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
 /// Processes that are stopped until this is dropped, however the drill ends.
-pub struct Stopped(Vec<i32>);
+pub struct Stopped {
+    pids: Vec<i32>,
+    undo: Undo,
+}
 
 impl Stopped {
     /// Stops them.
@@ -243,11 +255,18 @@ impl Stopped {
     /// # Errors
     /// One cannot be stopped; those that were go on.
     pub fn new(pids: Vec<i32>) -> Result<Stopped> {
-        let stopped = Stopped(pids);
-        for &pid in &stopped.0 {
-            signal(pid, Signal::STOP)?;
+        let mut stopped = Stopped { pids: Vec::new(), undo: Undo::new()? };
+        for pid in pids {
+            stopped.stop(pid)?;
         }
         Ok(stopped)
+    }
+
+    fn stop(&mut self, pid: i32) -> Result<()> {
+        self.undo.promise(&format!("kill -CONT {pid} 2>/dev/null"))?;
+        signal(pid, Signal::STOP)?;
+        self.pids.push(pid);
+        Ok(())
     }
 
     /// Stops every process of a service, those too that start while it does so.
@@ -257,14 +276,14 @@ impl Stopped {
     pub async fn all_of(stack: &Stack, service: &str) -> Result<Stopped> {
         let mut stopped = Stopped::new(vec![stack.pid(service).await?])?;
         loop {
-            let before = stopped.0.len();
+            let before = stopped.pids.len();
             for (pid, _) in stack.processes(service).await? {
                 // The engine's probes come and go; one that has ended needs no stopping.
-                if !stopped.0.contains(&pid) && signal(pid, Signal::STOP).is_ok() {
-                    stopped.0.push(pid);
+                if !stopped.pids.contains(&pid) {
+                    let _ = stopped.stop(pid);
                 }
             }
-            if stopped.0.len() == before {
+            if stopped.pids.len() == before {
                 return Ok(stopped);
             }
         }
@@ -273,7 +292,7 @@ impl Stopped {
 
 impl Drop for Stopped {
     fn drop(&mut self) {
-        for &pid in &self.0 {
+        for &pid in &self.pids {
             // One that was killed meanwhile needs no waking.
             let _ = signal(pid, Signal::CONT);
         }

@@ -8,6 +8,7 @@ use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 
 use super::{Running, Scene};
 use crate::docker::{docker, run};
+use crate::undo::Undo;
 
 /// A restart ends every container gracefully, and PostgreSQL may take its time.
 const RESTART: Duration = Duration::from_secs(120);
@@ -27,19 +28,29 @@ pub(super) fn engine(scene: &Scene) -> Running<'_> {
 }
 
 /// Puts the clock back when dropped, by as much as it was moved.
-struct Moved(i64);
+struct Moved {
+    seconds: i64,
+    undo: Option<Undo>,
+}
 
 impl Moved {
     fn by(seconds: i64) -> Result<Moved> {
-        shift(seconds)?;
-        Ok(Moved(seconds))
+        // For the end without a word; otherwise the clock is put back here, to the nanosecond.
+        let mut undo = Undo::new()?;
+        undo.promise(&format!("date -s \"$(date -d '{:+} seconds' '+%F %T.%N')\"", -seconds))?;
+        if let Err(error) = shift(seconds) {
+            undo.forget();
+            return Err(error);
+        }
+        Ok(Moved { seconds, undo: Some(undo) })
     }
 }
 
 impl Drop for Moved {
     fn drop(&mut self) {
-        if let Err(error) = shift(-self.0) {
-            eprintln!("the clock is still {} s off: {error:#}", self.0);
+        match shift(-self.seconds) {
+            Ok(()) => self.undo.take().into_iter().for_each(Undo::forget),
+            Err(error) => eprintln!("the clock was {} s off: {error:#}", self.seconds),
         }
     }
 }

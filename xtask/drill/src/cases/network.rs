@@ -8,6 +8,7 @@ use anyhow::Result;
 use super::{Running, Scene};
 use crate::docker::docker;
 use crate::proxy::{Mode, Proxy};
+use crate::undo::Undo;
 
 /// Longer than a request is waited for by the backend (10 s), so that those in flight end meanwhile.
 const CUT: Duration = Duration::from_secs(12);
@@ -23,9 +24,13 @@ const LOST: u64 = 25;
 /// Takes a service out of the network, and puts it back whatever happens.
 async fn cut(scene: &Scene, service: &str) -> Result<()> {
     let (network, container) = (scene.stack.network(), scene.stack.container(service));
+    let connect = ["network", "connect", "--alias", service, &network, &container];
+    let mut undo = Undo::new()?;
+    undo.promise(&format!("docker {} 2>/dev/null", connect.join(" ")))?;
     docker(&["network", "disconnect", &network, &container]).await?;
     scene.hold(CUT).await;
-    docker(&["network", "connect", "--alias", service, &network, &container]).await?;
+    docker(&connect).await?;
+    undo.forget();
     scene.healed();
     Ok(())
 }
