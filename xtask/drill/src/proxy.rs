@@ -47,6 +47,7 @@ pub struct Proxy {
     mode: watch::Sender<Mode>,
     target: Arc<RwLock<Option<IpAddr>>>,
     answers: Arc<AtomicU64>,
+    disturbed: Arc<AtomicU64>,
 }
 
 impl Proxy {
@@ -69,6 +70,7 @@ impl Proxy {
             mode: watch::Sender::new(Mode::Clear),
             target: Arc::default(),
             answers: Arc::default(),
+            disturbed: Arc::default(),
         };
         let accepting = proxy.clone();
         tokio::spawn(async move {
@@ -87,6 +89,15 @@ impl Proxy {
         Fault(self.mode.clone())
     }
 
+    /// How often something was delayed, torn or swallowed: a fault that met nobody was none.
+    pub fn disturbed(&self) -> u64 {
+        self.disturbed.load(Ordering::Relaxed)
+    }
+
+    fn disturb(&self) {
+        self.disturbed.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Asks again where the service is: the stack is another one.
     pub async fn forget(&self) {
         *self.target.write().await = None;
@@ -95,6 +106,7 @@ impl Proxy {
     async fn serve(&self, stack: &Stack, client: TcpStream) {
         let mut mode = self.mode.subscribe();
         if *mode.borrow_and_update() == Mode::Silent {
+            self.disturb();
             return hold(client).await;
         }
         let mut client = client;
@@ -142,7 +154,10 @@ impl Proxy {
         loop {
             let mode = *changes.borrow_and_update();
             let read = match mode {
-                Mode::Silent => return silence(from).await,
+                Mode::Silent => {
+                    self.disturb();
+                    return silence(from).await;
+                }
                 _ => tokio::select! {
                     read = from.read(&mut buffer) => read,
                     _ = changes.changed() => continue,
@@ -152,13 +167,18 @@ impl Proxy {
                 return End::Closed;
             };
             match mode {
-                Mode::Latency(delay) if is_answer => sleep(delay).await,
+                Mode::Latency(delay) if is_answer => {
+                    self.disturb();
+                    sleep(delay).await;
+                }
                 Mode::Slow(rate) => {
+                    self.disturb();
                     sleep(Duration::from_secs_f64(length as f64 / f64::from(rate))).await;
                 }
                 Mode::ResetAnswer(every) if is_answer => {
                     let number = self.answers.fetch_add(1, Ordering::Relaxed);
                     if number % every == every - 1 {
+                        self.disturb();
                         return End::Reset;
                     }
                 }

@@ -18,6 +18,9 @@ use crate::undo::Undo;
 /// The four, in the order in which a request meets them.
 pub const SERVICES: [&str; 4] = ["nginx", "backend", "postgres", "redis"];
 
+/// Memory is given back before a process is gone.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+
 /// A stack that is up.
 #[derive(Clone, Debug)]
 pub struct Stack {
@@ -243,6 +246,20 @@ pub fn state(pid: i32) -> Option<char> {
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
+/// Sends SIGKILL and waits until the process has ended.
+///
+/// # Errors
+/// It lives on.
+pub async fn kill(pid: i32) -> Result<()> {
+    signal(pid, Signal::KILL)?;
+    let deadline = Instant::now() + KILL_LIMIT;
+    while !matches!(state(pid), None | Some('Z' | 'X')) {
+        ensure!(Instant::now() < deadline, "process {pid} lives on after SIGKILL");
+        sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}
+
 /// Processes that are stopped until this is dropped, however the drill ends.
 pub struct Stopped {
     pids: Vec<i32>,
@@ -266,6 +283,22 @@ impl Stopped {
         self.undo.promise(&format!("kill -CONT {pid} 2>/dev/null"))?;
         signal(pid, Signal::STOP)?;
         self.pids.push(pid);
+        Ok(())
+    }
+
+    /// Whether all of them stand still, as the kernel sees it.
+    ///
+    /// # Errors
+    /// One does not, or has ended: the fault that was meant is not there.
+    pub fn ensure_still(&self) -> Result<()> {
+        for &pid in &self.pids {
+            let state = state(pid);
+            // The engine's probes end by themselves when they are killed for being late.
+            let is_still = matches!(state, Some('T' | 'Z') | None);
+            ensure!(is_still, "process {pid} is {state:?}, and not stopped");
+        }
+        let first = self.pids.first().and_then(|pid| state(*pid));
+        ensure!(first == Some('T'), "the first process is {first:?}, and not stopped");
         Ok(())
     }
 

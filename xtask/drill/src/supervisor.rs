@@ -120,7 +120,7 @@ impl<'a> Supervisor<'a> {
         let mut violations = scene.violations();
         match made {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => violations.push(format!("the fault could not be made: {error:#}")),
+            Ok(Err(error)) => violations.push(format!("the fault was not made: {error:#}")),
             Err(_) => violations.push("the fault did not end in time".to_owned()),
         }
         if let Err(error) = load.await.context("the load failed")? {

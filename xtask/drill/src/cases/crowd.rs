@@ -25,23 +25,23 @@ fn door(scene: &Scene) -> Result<SocketAddr> {
     Ok(SocketAddr::from(([127, 0, 0, 1], port.parse().context("read HTTP_PORT")?)))
 }
 
-/// Sends the head of a request drop by drop; true if the server ended it.
-async fn drip(address: SocketAddr) -> bool {
-    let Ok(mut stream) = TcpStream::connect(address).await else { return true };
+/// Sends the head of a request drop by drop; true if the server ended it, none if it was not let in.
+async fn drip(address: SocketAddr) -> Option<bool> {
+    let mut stream = TcpStream::connect(address).await.ok()?;
     let deadline = Instant::now() + PATIENCE;
     let mut drops = b"GET / HTTP/1.1\r\nHost: drill\r\nX-Slow: ".iter().chain([b'a'; 99].iter());
     let mut answer = [0; 64];
     while Instant::now() < deadline {
         let drop = [*drops.next().unwrap_or(&b'a')];
         if stream.write_all(&drop).await.is_err() {
-            return true;
+            return Some(true);
         }
         if let Ok(Ok(0) | Err(_)) = timeout(Duration::from_secs(1), stream.read(&mut answer)).await
         {
-            return true;
+            return Some(true);
         }
     }
-    false
+    Some(false)
 }
 
 pub(super) fn slow_loris(scene: &Scene) -> Running<'_> {
@@ -51,10 +51,11 @@ pub(super) fn slow_loris(scene: &Scene) -> Running<'_> {
         for _ in 0..SLOW {
             clients.spawn(drip(address));
         }
-        let ended = clients.join_all().await.into_iter().filter(|ended| *ended).count();
+        let came: Vec<bool> = clients.join_all().await.into_iter().flatten().collect();
         scene.healed();
-        if ended < SLOW {
-            let left = SLOW - ended;
+        ensure!(came.len() == SLOW, "only {} of {SLOW} slow clients were let in", came.len());
+        let left = came.iter().filter(|ended| !**ended).count();
+        if left > 0 {
             scene.violation(format!("nginx let {left} of {SLOW} slow clients keep their place"));
         }
         Ok(())

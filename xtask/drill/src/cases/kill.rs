@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rustix::process::Signal;
 
 use super::{Running, Scene};
-use crate::stack::signal;
+use crate::stack::kill;
 
 /// How long the engine may take to start a container again.
 const RESTART: Duration = Duration::from_secs(15);
@@ -14,7 +13,7 @@ const RESTART: Duration = Duration::from_secs(15);
 /// Kills the first process of a service, and expects the engine to start the container again.
 async fn kill_first(scene: &Scene, service: &str) -> Result<()> {
     let before = restarts(scene, service).await?;
-    signal(scene.stack.pid(service).await?, Signal::KILL)?;
+    kill(scene.stack.pid(service).await?).await?;
     scene.healed();
     let what = format!("the engine starts {service} again by itself");
     scene.expect(&what, RESTART, || async { Ok(restarts(scene, service).await? > before) }).await;
@@ -30,7 +29,7 @@ async fn kill_one(scene: &Scene, service: &str, wanted: &str) -> Result<()> {
     let processes = scene.stack.processes(service).await?;
     let found = processes.iter().find(|(_, args)| args.contains(wanted));
     let (pid, _) = found.with_context(|| format!("find a process `{wanted}` of {service}"))?;
-    signal(*pid, Signal::KILL)?;
+    kill(*pid).await?;
     scene.healed();
     Ok(())
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::{Running, Scene};
 use crate::docker::docker;
@@ -29,9 +29,11 @@ async fn cut(scene: &Scene, service: &str) -> Result<()> {
     undo.promise(&format!("docker {} 2>/dev/null", connect.join(" ")))?;
     docker(&["network", "disconnect", &network, &container]).await?;
     scene.hold(CUT).await;
+    let address = scene.stack.address_of(service).await;
     docker(&connect).await?;
     undo.forget();
     scene.healed();
+    ensure!(address.is_err(), "{service} was in a network all the same");
     Ok(())
 }
 
@@ -48,10 +50,12 @@ pub(super) fn cut_redis(scene: &Scene) -> Running<'_> {
 }
 
 async fn disturb(scene: &Scene, proxy: &Proxy, mode: Mode, hold: Duration) -> Result<()> {
+    let before = proxy.disturbed();
     let fault = proxy.fault(mode);
     scene.hold(hold).await;
     drop(fault);
     scene.healed();
+    ensure!(proxy.disturbed() > before, "no byte passed that could be disturbed ({mode:?})");
     Ok(())
 }
 

@@ -6,11 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{Running, Scene};
-use crate::stack::{Stopped, signal};
+use crate::stack::{Stopped, kill};
 
 /// How long somebody's report keeps the table.
 const REPORT: Duration = Duration::from_secs(8);
@@ -31,6 +30,7 @@ pub(super) fn migration(scene: &Scene) -> Running<'_> {
         let change = async {
             scene.hold(Duration::from_millis(500)).await;
             let mut outcome = Ok(String::new());
+            let mut refused = 0;
             for _ in 0..ATTEMPTS {
                 outcome = scene
                     .stack
@@ -39,15 +39,17 @@ pub(super) fn migration(scene: &Scene) -> Running<'_> {
                 if outcome.is_ok() {
                     break;
                 }
+                refused += 1;
                 scene.hold(PAUSE).await;
             }
-            outcome
+            (outcome, refused)
         };
-        let (reported, changed) = tokio::join!(report, change);
+        let (reported, (changed, refused)) = tokio::join!(report, change);
         scene.healed();
         reported?;
         changed.context("change a table beside a long transaction")?;
         scene.stack.sql_as("owner", "ALTER TABLE accounts DROP COLUMN drill").await?;
+        ensure!(refused > 0, "the migration did not have to wait for the transaction");
         Ok(())
     })
 }
@@ -63,9 +65,10 @@ pub(super) fn log_pipe(scene: &Scene) -> Running<'_> {
         );
         let stopped = Stopped::new(vec![carrier])?;
         scene.hold(BLOCKED).await;
+        let was_still = stopped.ensure_still();
         drop(stopped);
         scene.healed();
-        Ok(())
+        was_still
     })
 }
 
@@ -90,7 +93,7 @@ pub(super) fn backup(scene: &Scene) -> Running<'_> {
             for service in ["postgres", "redis", "postgres"] {
                 scene.hold(Duration::from_millis(900)).await;
                 scene.stack.wait_up(service, Duration::from_secs(20)).await?;
-                signal(scene.stack.pid(service).await?, Signal::KILL)?;
+                kill(scene.stack.pid(service).await?).await?;
             }
             anyhow::Ok(())
         };

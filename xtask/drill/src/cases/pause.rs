@@ -14,9 +14,10 @@ const HOLD: Duration = Duration::from_secs(30);
 async fn pause(scene: &Scene, service: &str) -> Result<()> {
     let stopped = Stopped::all_of(&scene.stack, service).await?;
     scene.hold(HOLD).await;
+    let was_still = stopped.ensure_still();
     drop(stopped);
     scene.healed();
-    Ok(())
+    was_still
 }
 
 pub(super) fn nginx(scene: &Scene) -> Running<'_> {

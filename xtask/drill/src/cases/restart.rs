@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use rustix::process::Signal;
 use tokio::time::Instant;
 
@@ -17,13 +17,14 @@ const LIMIT: Duration = Duration::from_secs(8);
 const SLOW: Duration = Duration::from_millis(2200);
 
 async fn restart(scene: &Scene, service: &str) -> Result<()> {
-    let begun = Instant::now();
+    let (begun, before) = (Instant::now(), scene.stack.pid(service).await?);
     docker(&["restart", &scene.stack.container(service)]).await?;
     scene.healed();
     let took = begun.elapsed();
     if took > LIMIT {
         scene.violation(format!("{service} took {:.1} s to restart", took.as_secs_f64()));
     }
+    ensure!(scene.stack.pid(service).await? != before, "{service} is the process that it was");
     Ok(())
 }
 

@@ -47,8 +47,11 @@ pub(super) fn redis_memory(scene: &Scene) -> Running<'_> {
         let before = before.lines().last().unwrap_or_default().to_owned();
         set("1mb").await?;
         scene.hold(Duration::from_secs(8)).await;
+        let refused = scene.stack.redis(&["set", "drill:ceiling", "x"]).await;
         set(&before).await?;
         scene.healed();
+        let refused = refused.err().map(|error| error.to_string()).unwrap_or_default();
+        ensure!(refused.contains("OOM"), "Redis took a write at its ceiling ({refused:?})");
         Ok(())
     })
 }
