@@ -260,10 +260,11 @@ fn backend_tests(ctx: &Ctx, trial: &Trial) -> Result<()> {
 /// of their own, and no role of the stack itself may create one.
 fn test_role(ctx: &Ctx, trial: &Trial) -> Result<String> {
     let password = random_hex(32)?;
+    // To drop a database by force is to end whoever is in it, the autovacuum's worker included.
     let statement = format!(
         "DROP ROLE IF EXISTS tests; \
          CREATE ROLE tests LOGIN CREATEDB CREATEROLE PASSWORD '{password}'; \
-         GRANT owner, app TO tests WITH ADMIN OPTION;\n"
+         GRANT owner, app TO tests WITH ADMIN OPTION; GRANT pg_signal_backend TO tests;\n"
     );
     let words = ["exec", "postgres", "--", "psql", "-v", "ON_ERROR_STOP=1", "-U", "postgres"];
     ctx.run(trial.xtask(ctx, &words)?.stdin(statement)).context("make a role for the tests")?;
