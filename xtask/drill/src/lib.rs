@@ -3,8 +3,11 @@
 //! stack says afterwards with what it had acknowledged.
 //!
 //! `cargo xtask drill` prepares that stack, runs this program and removes the stack again.
+//!
+//! The same load without faults is a benchmark: [`bench`], which is a program of its own.
 
 pub mod arena;
+pub mod bench;
 pub mod cases;
 pub mod checker;
 pub mod docker;

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 pub use answers::judge;
-pub use domain::{next, page, texts};
+pub use domain::{FILL, create, newest, next, page, texts};
 pub use journal::{Journal, Outcome, Person, Sample, Session, State, Write};
 pub use schedule::{Op, PEOPLE, Schedule, seed_of_case};
 

@@ -1,5 +1,6 @@
 //! `bench`: measured here, in one run, as ratios; the absolute figures are this machine's.
 
+mod http;
 mod rebuild;
 
 use std::fs;
@@ -26,6 +27,7 @@ const LIMIT: Duration = Duration::from_secs(10 * 60);
 pub(crate) fn bench(ctx: &Ctx, args: &BenchArgs) -> Result<()> {
     match args.verb {
         BenchVerb::Up { runs } => bench_up(ctx, runs),
+        BenchVerb::Http { runs } => http::bench_http(ctx, runs),
         BenchVerb::Rebuild { runs } => rebuild::bench_rebuild(ctx, runs),
     }
 }

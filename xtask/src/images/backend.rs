@@ -11,6 +11,8 @@ use crate::ctx::{Ctx, Invocation};
 
 /// The folder that stands in for the Dockerfile's stage `build` (deploy/distro/compose.yaml).
 const STAGE: &str = "target/image";
+/// The package, and its binary.
+pub(crate) const BACKEND: &str = "backend";
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// Compiles the backend and puts the binary where the image build expects it.
@@ -18,14 +20,22 @@ const LIMIT: Duration = Duration::from_secs(30 * 60);
 /// # Errors
 /// The compiler finds a mistake; its messages are shown as they come.
 pub(crate) fn compile(ctx: &Ctx) -> Result<()> {
-    let step = ctx.ui.step("compiling the backend").announce();
-    let command = cargo_build()?;
+    stage(ctx, &static_binary(ctx, BACKEND)?)
+}
+
+/// Compiles the binary of a package so that it runs on any base image, and says where it is.
+///
+/// # Errors
+/// The compiler finds a mistake; its messages are shown as they come.
+pub(crate) fn static_binary(ctx: &Ctx, package: &str) -> Result<PathBuf> {
+    let step = ctx.ui.step(format!("compiling the {package}")).announce();
+    let command = cargo_build(package)?;
     ctx.ui.echo(&command.to_string());
     let mut executable = None;
     let mut messages = Vec::new();
     let status = ctx.stream(&command.dir(ctx.root()), |line| {
         if line.starts_with('{') {
-            executable = executable_in(&line).or(executable.take());
+            executable = executable_in(&line, package).or(executable.take());
         } else {
             step.note(&line);
             messages.push(line);
@@ -34,25 +44,24 @@ pub(crate) fn compile(ctx: &Ctx) -> Result<()> {
     let Some(executable) = executable.filter(|_| status.success()) else {
         step.failed();
         messages.retain(|line| !line.trim_start().starts_with("Compiling"));
-        bail!("the backend does not compile:\n{}", messages.join("\n"));
+        bail!("the {package} does not compile:\n{}", messages.join("\n"));
     };
-    stage(ctx, &executable)?;
     step.done("");
-    Ok(())
+    Ok(executable)
 }
 
 /// A static binary runs on an empty base, whatever libc this host has.
 ///
 /// # Errors
 /// This host's architecture is not one that it is done for.
-pub(crate) fn cargo_build() -> Result<Invocation> {
+pub(crate) fn cargo_build(package: &str) -> Result<Invocation> {
     let target = match std::env::consts::ARCH {
         arch @ ("x86_64" | "aarch64") => format!("{arch}-unknown-linux-gnu"),
         arch => bail!("images without a registry are built on x86_64 and aarch64, not on {arch}"),
     };
     let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", target.to_uppercase().replace('-', "_"));
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let args = ["build", "--release", "--locked", "--package", "backend", "--target", &target];
+    let args = ["build", "--release", "--locked", "--package", package, "--target", &target];
     Ok(Invocation::new(cargo)
         .args(args)
         .arg("--message-format=json-render-diagnostics")
@@ -61,10 +70,10 @@ pub(crate) fn cargo_build() -> Result<Invocation> {
 }
 
 /// The path in cargo's message about the finished binary.
-fn executable_in(line: &str) -> Option<PathBuf> {
+fn executable_in(line: &str, package: &str) -> Option<PathBuf> {
     let message: Value = serde_json::from_str(line).ok()?;
-    let is_backend = message["target"]["name"] == "backend";
-    message["executable"].as_str().filter(|_| is_backend).map(PathBuf::from)
+    let is_it = message["target"]["name"] == package;
+    message["executable"].as_str().filter(|_| is_it).map(PathBuf::from)
 }
 
 fn stage(ctx: &Ctx, executable: &Path) -> Result<()> {
@@ -85,9 +94,9 @@ mod tests {
     #[test]
     fn cargos_message_names_the_binary() {
         let line = r#"{"reason":"compiler-artifact","target":{"name":"backend"},"executable":"/t/backend"}"#;
-        assert_eq!(executable_in(line), Some(PathBuf::from("/t/backend")));
+        assert_eq!(executable_in(line, BACKEND), Some(PathBuf::from("/t/backend")));
         let library =
             r#"{"reason":"compiler-artifact","target":{"name":"backend"},"executable":null}"#;
-        assert_eq!(executable_in(library), None);
+        assert_eq!(executable_in(library, BACKEND), None);
     }
 }

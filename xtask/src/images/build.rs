@@ -170,17 +170,36 @@ fn build_distro(ctx: &Ctx, project: &Project, targets: &[&Target]) -> Result<()>
     let proxy = distro::proxy(ctx);
     let build = |target: &Target| {
         let folder = format!("deploy/distro/{}", target.service);
-        let mut command = Invocation::new("docker").args(["build", "--progress", "plain"]);
-        if let Some(proxy) = &proxy {
-            command = command.args(["--build-arg", &format!("http_proxy={proxy}")]);
-        }
-        let command = command.args(["--tag", target.reference, &folder]).dir(ctx.root());
-        build_image(ctx, &format!("image {}", target.service), command)
+        let command = docker_build(proxy.as_deref(), target.reference).arg(folder);
+        build_image(ctx, &format!("image {}", target.service), command.dir(ctx.root()))
     };
     thread::scope(|scope| {
         let builds: Vec<_> = targets.iter().map(|target| scope.spawn(|| build(target))).collect();
         builds.into_iter().map(joined).collect::<Vec<_>>().into_iter().collect()
     })
+}
+
+fn docker_build(proxy: Option<&str>, reference: &str) -> Invocation {
+    let mut command = Invocation::new("docker").args(["build", "--progress", "plain"]);
+    if let Some(proxy) = proxy {
+        command = command.args(["--build-arg", &format!("http_proxy={proxy}")]);
+    }
+    command.args(["--tag", reference])
+}
+
+/// Builds an image that is no service's from its folder, on Debian: the base that is here where the
+/// stack is made of the distribution's packages, and the official one elsewhere.
+///
+/// # Errors
+/// The build fails; the tool's last words are in the error.
+pub(crate) fn on_debian(ctx: &Ctx, source: Source, folder: &str, reference: &str) -> Result<()> {
+    let base = match source {
+        Source::Distro => distro::BASE_IMAGE,
+        Source::Registry => "debian:12-slim",
+    };
+    let command = docker_build(distro::proxy(ctx).as_deref(), reference);
+    let command = command.args(["--build-arg", &format!("BASE_IMAGE={base}"), folder]);
+    build_image(ctx, &format!("image {reference}"), command.dir(ctx.root()))
 }
 
 fn compose_build(ctx: &Ctx, project: &Project, targets: &[&Target]) -> Result<()> {

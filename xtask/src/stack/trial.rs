@@ -228,10 +228,14 @@ fn remove_project(ctx: &Ctx, name: &str) -> Result<()> {
     remove_images(ctx, name)
 }
 
+/// Stands in the references of images that a benchmark builds for rivals, behind the stack's name.
+pub(crate) const RIVAL: &str = "-rival";
+
 /// Removes the images that stacks of this name have built; the base images are everybody's.
 fn remove_images(ctx: &Ctx, name: &str) -> Result<()> {
-    let filter = format!("reference={name}*-backend");
-    let words = ["image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "--filter", &filter];
+    let filters = ["*-backend", RIVAL].map(|end| format!("reference={name}{end}"));
+    let words = ["image", "ls", "--format", "{{.Repository}}:{{.Tag}}"].into_iter();
+    let words = words.chain(filters.iter().flat_map(|filter| ["--filter", filter]));
     let found = ctx.read(Invocation::new("docker").args(words))?;
     let found: Vec<&str> = found.split_whitespace().collect();
     if !found.is_empty() {

@@ -15,8 +15,17 @@ pub(super) fn write(key: &str, text: &str) -> Request {
     Request::post("/api/notes", &json!({ "text": text })).header(KEY, key)
 }
 
+/// Writes a text, as often as it is sent.
+pub fn create(text: &str) -> Request {
+    Request::post("/api/notes", &json!({ "text": text }))
+}
+
+/// The statement that gives every account as many as a page has, and one more.
+pub const FILL: &str = "INSERT INTO notes (account_id, text)
+    SELECT id, 'remember the milk, number ' || number FROM accounts, generate_series(1, 21) AS number";
+
 /// The newest few.
-pub(super) fn newest() -> Request {
+pub fn newest() -> Request {
     Request::get("/api/notes?limit=20")
 }
 

@@ -52,7 +52,7 @@ fn measure(ctx: &Ctx, trial: &Trial, runs: u32) -> Result<String> {
     for run in 1..=runs {
         ctx.ui.say(format!("run {run} of {runs}"));
         change_a_line(&source, &format!("build {run}"))?;
-        builds.push(time(ctx, there(backend::cargo_build()?))?);
+        builds.push(time(ctx, there(backend::cargo_build(backend::BACKEND)?))?);
         change_a_line(&source, &format!("up {run}"))?;
         ups.push(time(ctx, there(trial.xtask(ctx, &["up"])?))?);
     }
