@@ -85,10 +85,11 @@ async fn a_retry_that_is_kept_once_more_is_a_duplicate() {
     each_time(Sabotage::ForgetKey(20), |found| !found.count.duplicated.is_empty()).await;
 }
 
-/// Nothing is missing in the end: it was missing when it had been promised.
+/// Nothing is missing in the end: it was missing when it had been promised. A fifth of the writes is read
+/// back, so every second one is delayed: of a hundred writes some are both.
 #[tokio::test(flavor = "multi_thread")]
 async fn delayed_writes_are_stale() {
-    each_time(Sabotage::Delay(8), |found| found.stale > 0 && found.count.lost.is_empty()).await;
+    each_time(Sabotage::Delay(2), |found| found.stale > 0 && found.count.lost.is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
