@@ -41,7 +41,11 @@ run_hooks() {
 # usage: _main [COMMAND [ARG...]]
 _main() {
     case ${1-} in
-        nginx | nginx-debug) run_hooks ;;
+        nginx | nginx-debug)
+            # Before the hooks: an address that changes while they run is found changed, and not missed.
+            resolve-upstreams --follow &
+            run_hooks
+            ;;
     esac
     exec "$@"
 }

@@ -21,7 +21,7 @@ render() {
     rendered=$OUTPUT/${1#"$TEMPLATES"/}
     rendered=${rendered%"$SUFFIX"}
     mkdir -p "${rendered%/*}"
-    envsubst "$2" <"$1" >"$rendered.rendering"
+    envsubst "$2" <"$1" | resolve-upstreams >"$rendered.rendering"
     mv "$rendered.rendering" "$rendered"
 }
 
