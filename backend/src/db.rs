@@ -23,6 +23,9 @@ pub const ACQUIRE_DEADLINE: Duration = Duration::from_millis(1500);
 /// A pooled connection that does not answer a ping in this time is thrown away. Short, so that
 /// several dead ones fit into one acquire deadline.
 const PING_DEADLINE: Duration = Duration::from_millis(300);
+/// A connection that answered so lately is not asked again before it is used: under load a ping for
+/// every statement would be half of all that PostgreSQL has to answer.
+const PING_UNNEEDED: Duration = Duration::from_millis(100);
 /// How long one attempt of the start-up wait may take.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
 /// Between two rounds of trying every password, while the database refuses them all.
@@ -112,8 +115,11 @@ impl Database {
             // The library's own test has no deadline, so a frozen server would use up the acquire
             // deadline again and again; ours takes its place.
             .test_before_acquire(false)
-            .before_acquire(|connection, _| {
+            .before_acquire(|connection, metadata| {
                 Box::pin(async move {
+                    if metadata.idle_for < PING_UNNEEDED {
+                        return Ok(true);
+                    }
                     match timeout(PING_DEADLINE, connection.ping()).await {
                         Ok(answer) => answer.map(|()| true),
                         Err(_) => Err(sqlx::Error::PoolTimedOut),
