@@ -2,6 +2,9 @@
 //!
 //! This file is the table of contents: the verbs, one match, and the exit codes.
 
+// Where standard output is a pipe that nobody reads any more, `println!` panics; `ui::data` does not.
+#![deny(clippy::print_stdout)]
+
 mod audit;
 mod backup;
 mod cli;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use console::style;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use serde::Serialize;
 
 /// How talkative to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -188,6 +189,14 @@ pub(crate) fn data(text: impl Display) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => written.context("write to standard output"),
     }
+}
+
+/// Prints a value as JSON, as [`data`] prints a text.
+///
+/// # Errors
+/// As [`data`].
+pub(crate) fn json(value: &(impl Serialize + ?Sized)) -> Result<()> {
+    data(serde_json::to_string_pretty(value).context("write it as JSON")?)
 }
 
 fn on_github() -> bool {

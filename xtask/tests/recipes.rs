@@ -203,6 +203,23 @@ fn a_dry_run_looks_and_changes_nothing() {
 }
 
 #[test]
+fn a_dry_run_of_what_takes_minutes_brings_nothing_up() {
+    let bench = Bench::new();
+    ok(&bench.xtask(&["env", "init"]));
+    bench.calls();
+    for verb in [&["drill", "--quick"][..], &["bench", "up"], &["bench", "http"]] {
+        let output = bench.xtask(&[verb, &["--dry-run"]].concat());
+        ok(&output);
+        assert!(said(&output).contains("would bring up a stack of its own"), "{verb:?}");
+    }
+    let calls = bench.calls();
+    assert!(
+        !calls.iter().any(|call| call.contains(" up ") || call.contains(" build")),
+        "{calls:?}"
+    );
+}
+
+#[test]
 fn what_compose_says_as_it_fails_is_in_the_error() {
     let bench = Bench::new();
     bench.state("fail-config", "services.web.image: a mistake\n");

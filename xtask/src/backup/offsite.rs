@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde::Serialize;
 
 use super::catalogue::{self, Backup, Catalogue};
 use crate::ctx::{Ctx, Invocation};
@@ -39,11 +40,20 @@ pub(crate) fn is_address(place: &str) -> bool {
     place.contains("://")
 }
 
+/// A copy that was made, for scripts; fields are only ever added.
+#[derive(Serialize)]
+pub(crate) struct Copied {
+    id: String,
+    /// As in `BACKUP_REMOTE`.
+    place: String,
+    is_encrypted: bool,
+}
+
 /// Copies a backup, encrypted for `BACKUP_RECIPIENTS`, and reads the copy back.
 ///
 /// # Errors
 /// The backup is damaged, or the place does not take it.
-pub(crate) fn push(ctx: &Ctx, project: &Project, backup: &Backup) -> Result<()> {
+pub(crate) fn push(ctx: &Ctx, project: &Project, backup: &Backup) -> Result<Copied> {
     let place = place(ctx, project)?;
     catalogue::check(ctx, backup)?;
     let recipients: Vec<&str> = project.value("BACKUP_RECIPIENTS").split_whitespace().collect();
@@ -59,9 +69,10 @@ pub(crate) fn push(ctx: &Ctx, project: &Project, backup: &Backup) -> Result<()> 
         command = command.args(["--recipient", recipient]);
     }
     ctx.run_step(&step, command).context("copy the backup")?;
-    let how = if recipients.is_empty() { "not encrypted" } else { "encrypted" };
+    let is_encrypted = !recipients.is_empty();
+    let how = if is_encrypted { "encrypted" } else { "not encrypted" };
     step.done(format!("{how}, read back and compared"));
-    Ok(())
+    Ok(Copied { id: backup.id().to_owned(), place, is_encrypted })
 }
 
 /// The names of the whole copies in a place, oldest first.

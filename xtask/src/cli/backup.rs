@@ -80,6 +80,8 @@ pub(crate) enum BackupVerb {
         /// Its name, or `latest`
         #[arg(value_name = "ID", default_value = "latest")]
         id: String,
+        #[command(flatten)]
+        format: FormatArgs,
     },
     /// Bring a copy back from BACKUP_REMOTE, and check every file
     ///
@@ -95,6 +97,8 @@ pub(crate) enum BackupVerb {
         /// The file with the secret key of age, where the copy is encrypted
         #[arg(long, value_name = "FILE")]
         identity: Option<PathBuf>,
+        #[command(flatten)]
+        format: FormatArgs,
     },
     /// Delete old backups, and keep the last of each day, week and month
     ///
@@ -164,6 +168,8 @@ pub(crate) struct RestoreArgs {
     /// Drop what was replaced without saving it
     #[arg(long)]
     pub(crate) skip_safety_backup: bool,
+    #[command(flatten)]
+    pub(crate) format: FormatArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

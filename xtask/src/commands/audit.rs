@@ -50,7 +50,7 @@ pub(crate) fn audit(ctx: &Ctx, env_file: &Path, args: &AuditArgs) -> Result<Exit
     let not_checked = count(Outcome::NotChecked);
     let whole = Whole { items, unused_exceptions, failed, not_checked };
     match args.format {
-        ReportFormat::Json => ui::data(serde_json::to_string_pretty(&whole)?)?,
+        ReportFormat::Json => ui::json(&whole)?,
         ReportFormat::Markdown => ui::data(markdown(&whole))?,
         ReportFormat::Text => ui::data(text(&whole))?,
     }

@@ -30,8 +30,7 @@ pub(crate) fn backup(ctx: &Ctx, env_file: &Path, args: &BackupArgs) -> Result<()
             // A timer that fails every night helps nobody.
             offsite::place(ctx, &project)?;
         }
-        print!("{}", schedule::text(ctx, &project, scheduler, args.push));
-        return Ok(());
+        return ui::data(schedule::text(ctx, &project, scheduler, args.push).trim_end());
     }
     match &args.verb {
         None => take(ctx, &project, &catalogue, args),
@@ -46,17 +45,18 @@ pub(crate) fn backup(ctx: &Ctx, env_file: &Path, args: &BackupArgs) -> Result<()
             verify(ctx, &backup, format)
         }
         Some(BackupVerb::Show { id, format }) => show(&catalogue, id, format),
-        Some(BackupVerb::Push { id }) => {
+        Some(BackupVerb::Push { id, format }) => {
             let backup = catalogue.find(id)?;
             if ctx.is_dry_run() {
                 let place = offsite::place(ctx, &project)?;
                 ctx.ui.say(format!("  would copy {} to {place}", backup.id()));
                 return Ok(());
             }
-            offsite::push(ctx, &project, &backup)
+            let copied = offsite::push(ctx, &project, &backup)?;
+            if format.format == Format::Json { ui::json(&copied) } else { Ok(()) }
         }
-        Some(BackupVerb::Pull { id, identity }) => {
-            pull(ctx, &project, &catalogue, id, identity.as_ref())
+        Some(BackupVerb::Pull { id, identity, format }) => {
+            pull(ctx, &project, &catalogue, id, identity.as_ref(), format)
         }
         Some(BackupVerb::Prune(args)) => prune::prune(ctx, &project, &catalogue, args),
     }
@@ -85,7 +85,7 @@ fn take(ctx: &Ctx, project: &Project, catalogue: &Catalogue, args: &BackupArgs) 
     let took = ui::seconds(started.elapsed());
     drop(lock);
     if args.format.format == Format::Json {
-        println!("{}", serde_json::to_string_pretty(&backup.manifest)?);
+        ui::json(&backup.manifest)?;
     }
     ctx.ui.say(format!(
         "backup {} of `{}`: {} rows, {} keys, {} in {took}; it is in {}",
@@ -99,7 +99,10 @@ fn take(ctx: &Ctx, project: &Project, catalogue: &Catalogue, args: &BackupArgs) 
     if args.verify {
         verify(ctx, &backup, &FormatArgs { format: Format::Text })?;
     }
-    if args.push { offsite::push(ctx, project, &backup) } else { Ok(()) }
+    if args.push {
+        offsite::push(ctx, project, &backup)?;
+    }
+    Ok(())
 }
 
 fn pull(
@@ -108,6 +111,7 @@ fn pull(
     catalogue: &Catalogue,
     id: &str,
     identity: Option<&PathBuf>,
+    format: &FormatArgs,
 ) -> Result<()> {
     let place = offsite::place(ctx, project)?;
     let name = offsite::find(ctx, &place, id)?;
@@ -117,6 +121,9 @@ fn pull(
     }
     let _lock = lock::acquire(ctx, project, "backup pull")?;
     let backup = offsite::pull(ctx, catalogue, &place, &name, identity)?;
+    if format.format == Format::Json {
+        ui::json(&backup.manifest)?;
+    }
     ctx.ui.say(format!("{} is in {}", backup.id(), shown(ctx, &backup.folder)));
     Ok(())
 }
@@ -125,11 +132,11 @@ fn list_remote(ctx: &Ctx, project: &Project, format: &FormatArgs) -> Result<()> 
     let place = offsite::place(ctx, project)?;
     let names = offsite::names(ctx, &place)?;
     if format.format == Format::Json {
-        println!("{}", serde_json::to_string_pretty(&names)?);
+        ui::json(&names)?;
     } else if names.is_empty() {
-        println!("no copy in {place}; `cargo xtask backup push` makes one");
+        ui::data(format!("no copy in {place}; `cargo xtask backup push` makes one"))?;
     } else {
-        println!("{}", names.join("\n"));
+        ui::data(names.join("\n"))?;
     }
     Ok(())
 }
@@ -137,7 +144,7 @@ fn list_remote(ctx: &Ctx, project: &Project, format: &FormatArgs) -> Result<()> 
 fn verify(ctx: &Ctx, backup: &Backup, format: &FormatArgs) -> Result<()> {
     let result = drill::drill(ctx, backup)?;
     if format.format == Format::Json {
-        println!("{}", serde_json::to_string_pretty(&result)?);
+        ui::json(&result)?;
     }
     ctx.ui.say(format!(
         "verified: {} restores in {}, with every one of its {} rows and {} keys",
@@ -197,12 +204,12 @@ fn list(catalogue: &Catalogue, format: &FormatArgs) -> Result<()> {
     let lines: Vec<Line> =
         catalogue.list()?.into_iter().map(|(id, backup)| line(id, backup)).collect();
     if format.format == Format::Json {
-        println!("{}", serde_json::to_string_pretty(&lines)?);
+        ui::json(&lines)?;
         return Ok(());
     }
     if lines.is_empty() {
-        println!("no backup in {}; `cargo xtask backup` takes one", catalogue.folder().display());
-        return Ok(());
+        let folder = catalogue.folder().display();
+        return ui::data(format!("no backup in {folder}; `cargo xtask backup` takes one"));
     }
     let dash = || "-".to_owned();
     let number = |value: Option<u64>| value.map_or_else(dash, |value| value.to_string());
@@ -221,39 +228,46 @@ fn list(catalogue: &Catalogue, format: &FormatArgs) -> Result<()> {
         ]
     };
     let rows: Vec<Vec<String>> = lines.iter().map(row).collect();
-    println!("{}", ui::table(&["ID", "AGE", "SIZE", "ROWS", "KEYS", "PROVEN", "WHY"], &rows));
+    ui::data(ui::table(&["ID", "AGE", "SIZE", "ROWS", "KEYS", "PROVEN", "WHY"], &rows))?;
     Ok(())
 }
 
 fn show(catalogue: &Catalogue, id: &str, format: &FormatArgs) -> Result<()> {
     let backup = catalogue.find(id)?;
     if format.format == Format::Json {
-        println!("{}", serde_json::to_string_pretty(&backup.manifest)?);
+        ui::json(&backup.manifest)?;
         return Ok(());
     }
+    ui::data(described(&backup).join("\n"))
+}
+
+/// What is in a backup, a line for each thing.
+fn described(backup: &Backup) -> Vec<String> {
     let manifest = &backup.manifest;
     let (postgres, redis) = (&manifest.postgres, &manifest.redis);
-    println!("backup     {} of `{}`: {}", manifest.id, manifest.project, manifest.reason);
-    println!("folder     {}", backup.folder.display());
-    println!("taken      {}, in {} ms", manifest.started_at, manifest.duration_ms);
-    println!("size       {}", ui::bytes(manifest.bytes()));
-    println!(
-        "postgres   {} ({}, {}); roles {}",
-        postgres.server.version,
-        postgres.server.image,
-        postgres.server.flavour,
-        postgres.roles.join(", ")
-    );
-    println!(
-        "redis      {} ({}, {}); {} keys",
-        redis.server.version, redis.server.image, redis.server.flavour, redis.keys
-    );
+    let mut lines = vec![
+        format!("backup     {} of `{}`: {}", manifest.id, manifest.project, manifest.reason),
+        format!("folder     {}", backup.folder.display()),
+        format!("taken      {}, in {} ms", manifest.started_at, manifest.duration_ms),
+        format!("size       {}", ui::bytes(manifest.bytes())),
+        format!(
+            "postgres   {} ({}, {}); roles {}",
+            postgres.server.version,
+            postgres.server.image,
+            postgres.server.flavour,
+            postgres.roles.join(", ")
+        ),
+        format!(
+            "redis      {} ({}, {}); {} keys",
+            redis.server.version, redis.server.image, redis.server.flavour, redis.keys
+        ),
+    ];
     for database in &postgres.databases {
         let migration = database.migration.as_deref().unwrap_or("none");
-        println!("database   {}; last migration: {migration}", database.name);
+        lines.push(format!("database   {}; last migration: {migration}", database.name));
         for (name, table) in &database.tables {
-            println!("  {:>12} rows  {name}", table.rows);
+            lines.push(format!("  {:>12} rows  {name}", table.rows));
         }
     }
-    Ok(())
+    lines
 }

@@ -14,7 +14,7 @@ use crate::commands::setup;
 use crate::ctx::{Ctx, Invocation};
 use crate::env::Kind;
 use crate::stack::project::Project;
-use crate::stack::trial::Trial;
+use crate::stack::trial::{self, Trial};
 use crate::ui;
 
 /// Compose with its default health checks needs more than a minute and a half.
@@ -41,12 +41,15 @@ struct Contest<'a> {
 }
 
 fn bench_up(ctx: &Ctx, runs: u32) -> Result<()> {
+    if trial::is_only_told(ctx, "the benchmark") {
+        return Ok(());
+    }
     setup::ensure(ctx)?;
     let trial = Trial::prepare(ctx, "bench", Kind::Local)?;
     let measured = measure_all(ctx, &trial, runs);
     trial.remove(&ctx.shielded())?;
     let table = measured?;
-    println!("{table}");
+    crate::ui::data(table)?;
     Ok(())
 }
 

@@ -57,7 +57,7 @@ pub(crate) fn doctor(ctx: &Ctx, env_file: &Path, args: &FormatArgs) -> Result<Ex
     }
     let failed = findings.iter().filter(|finding| finding.level == Level::Fail).count();
     match args.format {
-        Format::Json => ui::data(serde_json::to_string_pretty(&findings)?)?,
+        Format::Json => ui::json(&findings)?,
         Format::Text => print(&findings, failed)?,
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })

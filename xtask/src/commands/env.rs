@@ -103,7 +103,7 @@ fn diff(ctx: &Ctx, env_file: &Path, other: &Path) -> Result<()> {
         .into_iter()
         .map(|name| vec![name.clone(), compare(&left, &right, name, is_secret(name)).to_owned()])
         .collect();
-    println!("{}", crate::ui::table(&["VARIABLE", "VALUES"], &rows));
+    crate::ui::data(crate::ui::table(&["VARIABLE", "VALUES"], &rows))?;
     ctx.ui.say(format!("{} against {}", shown(ctx, env_file), shown(ctx, &other)));
     Ok(())
 }

@@ -53,7 +53,7 @@ pub(crate) fn parity(ctx: &Ctx, env_file: &Path, args: &ParityArgs) -> Result<Ex
     let violations = report.violations() + drifted;
     let whole = Whole { report, drift, violations };
     match args.format {
-        ReportFormat::Json => ui::data(serde_json::to_string_pretty(&whole)?)?,
+        ReportFormat::Json => ui::json(&whole)?,
         ReportFormat::Markdown => ui::data(markdown(&whole))?,
         ReportFormat::Text => ui::data(text(&whole))?,
     }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
+use serde::Serialize;
 
 use crate::backup::catalogue::{self, Backup, Catalogue};
 use crate::backup::manifest::MANIFEST;
@@ -11,11 +12,25 @@ use crate::backup::offsite;
 use crate::backup::replaced::{self, Replaced};
 use crate::backup::restore::{Parts, Restore};
 use crate::backup::take;
-use crate::cli::{Part, RestoreArgs};
+use crate::cli::{Format, FormatArgs, Part, RestoreArgs};
 use crate::ctx::Ctx;
 use crate::stack::lock;
 use crate::stack::project::Project;
 use crate::ui;
+
+/// A restore that was made, for scripts; fields are only ever added.
+#[derive(Serialize)]
+struct Restored<'a> {
+    id: &'a str,
+    /// None where PostgreSQL was left alone.
+    rows: Option<u64>,
+    /// None where Redis was left alone.
+    keys: Option<u64>,
+    /// The safety backup included.
+    duration_ms: u128,
+    /// The backup of what was there before.
+    safety_backup: Option<&'a str>,
+}
 
 /// Restores a backup into the running stack.
 ///
@@ -39,7 +54,7 @@ pub(crate) fn restore(ctx: &Ctx, env_file: &Path, args: &RestoreArgs) -> Result<
     };
     let restore = Restore::prepare(ctx, &project, &servers, &backup, parts, args.force)?;
     if let Some(into) = &args.into {
-        return copy(ctx, &project, &restore, &backup, into);
+        return copy(ctx, &project, &restore, &backup, into, &args.format);
     }
     let mut replaced = restore.replaced()?;
     let aside = Replaced::find(ctx, &servers)?;
@@ -71,6 +86,15 @@ pub(crate) fn restore(ctx: &Ctx, env_file: &Path, args: &RestoreArgs) -> Result<
     restore.run(&catalogue)?;
     let safety = settle(&format!("before the restore of {}", backup.id()))?;
     let manifest = &backup.manifest;
+    if args.format.format == Format::Json {
+        ui::json(&Restored {
+            id: backup.id(),
+            rows: parts.postgres.then(|| manifest.rows()),
+            keys: parts.redis.then_some(manifest.redis.keys),
+            duration_ms: started.elapsed().as_millis(),
+            safety_backup: safety.as_deref(),
+        })?;
+    }
     let rows = if parts.postgres { format!("{} rows", manifest.rows()) } else { String::new() };
     let keys = if parts.redis { format!("{} keys", manifest.redis.keys) } else { String::new() };
     let both = if parts.postgres && parts.redis { ", " } else { "" };
@@ -135,6 +159,7 @@ fn copy(
     restore: &Restore,
     backup: &Backup,
     into: &str,
+    format: &FormatArgs,
 ) -> Result<()> {
     if ctx.is_dry_run() {
         ctx.ui.say(format!("  would make the database {into}"));
@@ -142,6 +167,9 @@ fn copy(
     }
     let _lock = lock::acquire(ctx, project, "restore --into")?;
     restore.copy_into(into)?;
+    if format.format == Format::Json {
+        ui::json(&serde_json::json!({"id": backup.id(), "database": into}))?;
+    }
     ctx.ui.say(format!(
         "the database {into} holds the rows of {}; nothing else was changed. `cargo xtask psql -- \
          -U postgres -d {into}` opens it, and `cargo xtask psql -- -U postgres -c 'drop database \

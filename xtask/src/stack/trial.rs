@@ -27,6 +27,15 @@ pub(crate) struct Trial {
     env_file: PathBuf,
 }
 
+/// In a dry run: says that `what` would have a stack of its own, and is true. What would happen on it is
+/// not known before it is up.
+pub(crate) fn is_only_told(ctx: &Ctx, what: &str) -> bool {
+    if ctx.is_dry_run() {
+        ctx.ui.say(format!("  would bring up a stack of its own for {what}, and remove it again"));
+    }
+    ctx.is_dry_run()
+}
+
 impl Trial {
     /// Writes the environment file: a new name, free ports, new secrets.
     ///

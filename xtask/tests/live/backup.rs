@@ -137,7 +137,11 @@ fn the_parts_and_a_copy(stand: &Stand, id: &str) {
     assert!(copied.ok().stdout.trim() != rows, "the copy is not of that time");
     stand.sql("DROP DATABASE look");
     assert_eq!(stand.sql("SELECT count(*) FROM accounts"), rows);
-    stand.xtask(&["restore", id, "--only", "redis", "--skip-safety-backup", "--yes"]).ok();
+    let alone = ["restore", id, "--only", "redis", "--skip-safety-backup", "--yes"];
+    let restored = stand.xtask(&[&alone[..], &["--format", "json"]].concat()).ok();
+    let restored: Value = serde_json::from_str(&restored.stdout).unwrap();
+    assert_eq!((&restored["id"], &restored["rows"]), (&json!(id), &Value::Null), "{restored}");
+    assert!(restored["keys"].as_u64() > Some(0), "{restored}");
     assert_eq!(visitor.get("/api/session").0, 401, "a session from after the backup is alive");
     assert_eq!(stand.sql("SELECT count(*) FROM accounts"), rows);
     newcomer.sign_up();
@@ -328,7 +332,9 @@ fn on_a_new_server_the_runbook_leads_to_a_serving_stack() {
     }
     store.xtask(&new, &["restore", &id, "--from", &remote, "--yes"]).fails(1, &["--identity FILE"]);
     store.xtask(&new, &["backup", "list", "--remote"]).ok().says(&[&id]);
-    store.xtask(&new, &["backup", "pull", &id, "--identity", &identity]).ok();
+    let pull = ["backup", "pull", &id, "--identity", &identity, "--format", "json"];
+    let pulled: Value = serde_json::from_str(&store.xtask(&new, &pull).ok().stdout).unwrap();
+    assert_eq!(pulled["id"], *id);
     // The result of its drill came along.
     assert!(list(&new)[0]["verified_at"].is_string());
     the_timer(&new);

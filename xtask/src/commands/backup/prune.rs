@@ -91,7 +91,7 @@ fn lines(catalogue: &Catalogue, policy: Policy) -> Result<Vec<Line>> {
 
 fn show(ctx: &Ctx, lines: &[Line], args: &PruneArgs) -> Result<()> {
     if args.format.format == Format::Json {
-        println!("{}", serde_json::to_string_pretty(lines)?);
+        ui::json(lines)?;
         return Ok(());
     }
     let row = |line: &Line| {

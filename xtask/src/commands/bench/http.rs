@@ -24,12 +24,15 @@ const LIMIT: Duration = Duration::from_secs(40 * 60);
 /// # Errors
 /// The stack or a rival does not come up, or answers wrongly.
 pub(crate) fn bench_http(ctx: &Ctx, runs: u32) -> Result<()> {
+    if trial::is_only_told(ctx, "the benchmark") {
+        return Ok(());
+    }
     setup::ensure(ctx)?;
     let trial = Trial::prepare(ctx, "http", Kind::Local)?;
     trial.sweep(ctx)?;
     let measured = measure(ctx, &trial, runs);
     trial.remove(&ctx.shielded())?;
-    println!("{}", measured?);
+    crate::ui::data(measured?)?;
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use crate::commands::setup;
 use crate::ctx::{Ctx, Invocation};
 use crate::env::Kind;
 use crate::images::backend;
-use crate::stack::trial::Trial;
+use crate::stack::trial::{self, Trial};
 use crate::ui;
 
 /// The file in which a line is changed: the library's root, so that everything above it is
@@ -27,11 +27,14 @@ const CHANGED: &str = "backend/src/lib.rs";
 /// # Errors
 /// A measured command fails.
 pub(crate) fn bench_rebuild(ctx: &Ctx, runs: u32) -> Result<()> {
+    if trial::is_only_told(ctx, "the benchmark") {
+        return Ok(());
+    }
     setup::ensure(ctx)?;
     let trial = Trial::prepare(ctx, "rebuild", Kind::Local)?;
     let measured = measure(ctx, &trial, runs);
     trial.remove(&ctx.shielded())?;
-    println!("{}", measured?);
+    crate::ui::data(measured?)?;
     Ok(())
 }
 
