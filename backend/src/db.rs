@@ -1,6 +1,8 @@
 //! PostgreSQL: the pool, and the wait for a server that is still starting. The pool never makes a
 //! request wait longer than [`ACQUIRE_DEADLINE`], and drops connections that do not answer.
 
+mod silence;
+
 use std::{
     sync::{self, Arc, PoisonError},
     time::Duration,
@@ -17,6 +19,7 @@ use tokio::{
 };
 
 use crate::config::{DatabaseConfig, Secret};
+use silence::Silence;
 
 /// A request that cannot have a connection after this long is answered with 503.
 pub const ACQUIRE_DEADLINE: Duration = Duration::from_millis(1500);
@@ -102,6 +105,7 @@ pub struct Database {
     in_use: Arc<sync::Mutex<Secret<String>>>,
     /// Held by whoever finds out which password is good.
     finding: Arc<Mutex<()>>,
+    silence: Arc<Silence>,
 }
 
 impl Database {
@@ -128,7 +132,8 @@ impl Database {
             })
             .connect_lazy_with(options(config, &password, APPLICATION));
         let in_use = Arc::new(sync::Mutex::new(password));
-        Self { pool, config: Arc::new(config.clone()), in_use, finding: Arc::default() }
+        let config = Arc::new(config.clone());
+        Self { pool, config, in_use, finding: Arc::default(), silence: Arc::default() }
     }
 
     /// A connection.
@@ -203,10 +208,10 @@ impl Database {
                 refused = None;
             }
         };
-        match timeout(ACQUIRE_DEADLINE, attempts).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(sqlx::Error::PoolTimedOut),
-        }
+        let outcome = timeout(ACQUIRE_DEADLINE, self.silence.pass(attempts)).await;
+        let outcome = outcome.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+        self.silence.tell(matches!(outcome, Err(sqlx::Error::PoolTimedOut)));
+        outcome
     }
 }
 
@@ -300,5 +305,60 @@ pub fn is_unavailable(error: &sqlx::Error) -> bool {
                 .any(|class| code.starts_with(class))
         }),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::config::Rotating;
+
+    /// A server that is stopped: the kernel takes connections for it, and nobody answers.
+    async fn stopped_server() -> (Database, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let database = Database::new(&DatabaseConfig {
+            host: "127.0.0.1".to_owned(),
+            port: listener.local_addr().unwrap().port(),
+            user: "app".to_owned(),
+            password: Rotating::fixed("secret".to_owned()),
+            dbname: "app".to_owned(),
+        });
+        let asked = Arc::new(AtomicUsize::new(0));
+        tokio::spawn({
+            let asked = asked.clone();
+            async move {
+                let mut open = Vec::new();
+                while let Ok((stream, _)) = listener.accept().await {
+                    open.push(stream);
+                    asked.fetch_add(1, Relaxed);
+                }
+            }
+        });
+        (database, asked)
+    }
+
+    async fn everybody_is_refused(database: &Database) {
+        let mut requests = tokio::task::JoinSet::new();
+        for _ in 0..30 {
+            let database = database.clone();
+            requests.spawn(async move { database.acquire().await });
+        }
+        while let Some(outcome) = requests.join_next().await {
+            assert!(matches!(outcome.unwrap(), Err(sqlx::Error::PoolTimedOut)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_silent_server_is_asked_by_one_request_at_a_time() {
+        let (database, asked) = stopped_server().await;
+        everybody_is_refused(&database).await;
+        let first = asked.swap(0, Relaxed);
+        assert!(first > 1, "nobody knew, so all that fit into the pool asked; {first} did");
+        everybody_is_refused(&database).await;
+        assert_eq!(asked.load(Relaxed), 1);
     }
 }
