@@ -1,8 +1,16 @@
 //! What requests do while the database gives none of them a connection.
 
-use std::mem;
+use std::{mem, time::Duration};
 
-use tokio::sync::{Mutex, watch};
+use tokio::{
+    sync::{Mutex, watch},
+    time::timeout,
+};
+
+/// When who asks begins anew. What was under way when the network came back would not learn of it: a name
+/// that is looked up, a packet whose repetition is a second off. A third of the acquire deadline, so that a
+/// slow server has the rest of it.
+const ANEW: Duration = Duration::from_millis(500);
 
 /// Whether the database leaves requests without a connection. Then one of them at a time asks for one, and
 /// the others wait for what it finds: each connection that is given up stays in the server's queue,
@@ -15,19 +23,22 @@ pub(super) struct Silence {
 
 impl Silence {
     /// Carries an attempt out, now or when somebody else's succeeded.
-    pub(super) async fn pass<T>(&self, attempt: impl Future<Output = T>) -> T {
+    pub(super) async fn pass<T, F>(&self, attempt: impl Fn() -> F) -> T
+    where
+        F: Future<Output = T>,
+    {
         let mut is_on = self.is_on.subscribe();
-        let mut asking = None;
         if *is_on.borrow_and_update() {
-            asking = self.asking.try_lock().ok();
-            if asking.is_none() {
-                // The sender lives as long as `self`.
-                let _ = is_on.wait_for(|is_on| !is_on).await;
+            if let Ok(_asking) = self.asking.try_lock() {
+                return match timeout(ANEW, attempt()).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => attempt().await,
+                };
             }
+            // The sender lives as long as `self`.
+            let _ = is_on.wait_for(|is_on| !is_on).await;
         }
-        let outcome = attempt.await;
-        drop(asking);
-        outcome
+        attempt().await
     }
 
     /// Whether an attempt was left without a connection.
@@ -46,7 +57,7 @@ mod tests {
         silence.tell(true);
         let asking = silence.asking.try_lock().unwrap();
         let (answer, ()) =
-            tokio::join!(silence.pass(async { "served" }), async { silence.tell(false) });
+            tokio::join!(silence.pass(async || "served"), async { silence.tell(false) });
         assert_eq!(answer, "served");
         drop(asking);
     }
