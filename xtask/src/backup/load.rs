@@ -65,9 +65,15 @@ impl Load<'_> {
         let contents = self.rows(step).with_context(|| format!("load the rows of {name}"))?;
         self.compare(&contents).context("what was read from the backup")?;
         step.note("indexes");
-        self.indexes().with_context(|| format!("build the indexes of {name}"))?;
-        step.note("statistics");
-        self.sql(self.name, "ANALYZE").with_context(|| format!("analyze {name}"))
+        self.indexes().with_context(|| format!("build the indexes of {name}"))
+    }
+
+    /// Has PostgreSQL look at what it got, without which it would plan badly for a while.
+    ///
+    /// # Errors
+    /// The server refuses it.
+    pub(crate) fn analyze(&self) -> Result<()> {
+        self.sql(self.name, "ANALYZE").with_context(|| format!("analyze {}", self.database.name))
     }
 
     /// Compares what is in the database now with the manifest, row by row.

@@ -80,6 +80,8 @@ fn measure_all(ctx: &Ctx, trial: &Trial, wanted: &Wanted) -> Result<String> {
 
     let step = ctx.ui.step(format!("{} MB of rows", wanted.megabytes)).announce();
     fill::rows(&postgres, &database, wanted.megabytes, wanted.sessions).context("make the rows")?;
+    let size = postgres.query(&database, "SELECT pg_database_size(current_database())")?.concat();
+    let size = ui::bytes(size.parse().context("read the size of the database")?);
     let print = fill::print(&postgres, &database)?;
     step.done(&print);
     let step = ctx.ui.step(format!("{} sessions", wanted.sessions)).announce();
@@ -103,8 +105,6 @@ fn measure_all(ctx: &Ctx, trial: &Trial, wanted: &Wanted) -> Result<String> {
         ctx.ui.say(format!("run {run} of {}", wanted.runs));
         contest.run(&postgres, &redis)?;
     }
-    let size = postgres.query(&database, "SELECT pg_database_size(current_database())")?.concat();
-    let size = ui::bytes(size.parse().context("read the size of the database")?);
     let data = format!(
         "A database of {size} with its indexes, and {keys} keys of {} sessions.",
         wanted.sessions
