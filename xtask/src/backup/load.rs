@@ -73,7 +73,8 @@ impl Load<'_> {
     /// # Errors
     /// The server refuses it.
     pub(crate) fn analyze(&self) -> Result<()> {
-        self.sql(self.name, "ANALYZE").with_context(|| format!("analyze {}", self.database.name))
+        let analyze = psql(&self.server, self.name).stdin("ANALYZE");
+        self.server.ctx.run(analyze).with_context(|| format!("analyze {}", self.database.name))
     }
 
     /// Compares what is in the database now with the manifest, row by row.
@@ -173,10 +174,6 @@ impl Load<'_> {
     fn pg_restore(&self) -> Invocation {
         let words = ["--username", SUPERUSER, "--dbname", self.name];
         inside_with_settings(&self.server, "pg_restore").args(words).limit(LIMIT)
-    }
-
-    fn sql(&self, database: &str, sql: &str) -> Result<()> {
-        self.server.ctx.run(psql(&self.server, database).stdin(sql))
     }
 
     fn open(&self, name: &str) -> Result<impl Read + use<>> {
