@@ -2,6 +2,7 @@
 
 mod args;
 mod backup;
+mod bench;
 mod verb;
 
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use clap::{Args, Parser};
 
 pub(crate) use args::*;
 pub(crate) use backup::*;
+pub(crate) use bench::*;
 pub(crate) use verb::Verb;
 
 use crate::ctx::{Ctx, Options};

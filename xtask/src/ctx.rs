@@ -6,6 +6,7 @@
 //! world, and can be unit-tested.
 
 mod invocation;
+mod measure;
 mod pipe;
 mod process;
 mod terminal;
@@ -25,6 +26,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 pub(crate) use self::invocation::{Invocation, Output};
 use self::invocation::{Tail, cannot_start, check, how_it_ended, over_time};
+pub(crate) use self::measure::Cost;
 pub(crate) use self::pipe::{Patient, Pipe, Talk};
 pub(crate) use self::process::Follow;
 use self::process::end_group;

@@ -61,6 +61,9 @@ pub fn compressor<W: Write>(to: W) -> io::Result<Compressor<W>> {
     encoder.include_checksum(true)?;
     encoder.multithread(cores.min(MOST_WORKERS))?;
     encoder.set_parameter(zstd::zstd_safe::CParameter::JobSize(JOB_BYTES))?;
+    // Each job begins anew. By default it first reads the end of the one before, which with jobs as small
+    // as these costs a fifth more time for less than one percent in size.
+    encoder.set_parameter(zstd::zstd_safe::CParameter::OverlapSizeLog(1))?;
     Ok(encoder)
 }
 

@@ -165,6 +165,8 @@ fn restore_beside(
     for load in &loads {
         let step = ctx.ui.step(format!("restore {}", load.database.name));
         load.run(&step)?;
+        step.note("statistics");
+        load.analyze()?;
         step.done("");
     }
     let redis = Redis { ctx, container: &keys, client: "redis-cli" };

@@ -65,9 +65,16 @@ impl Load<'_> {
         let contents = self.rows(step).with_context(|| format!("load the rows of {name}"))?;
         self.compare(&contents).context("what was read from the backup")?;
         step.note("indexes");
-        self.indexes().with_context(|| format!("build the indexes of {name}"))?;
-        step.note("statistics");
-        self.sql(self.name, "ANALYZE").with_context(|| format!("analyze {name}"))
+        self.indexes().with_context(|| format!("build the indexes of {name}"))
+    }
+
+    /// Has PostgreSQL look at what it got, without which it would plan badly for a while.
+    ///
+    /// # Errors
+    /// The server refuses it.
+    pub(crate) fn analyze(&self) -> Result<()> {
+        let analyze = psql(&self.server, self.name).stdin("ANALYZE");
+        self.server.ctx.run(analyze).with_context(|| format!("analyze {}", self.database.name))
     }
 
     /// Compares what is in the database now with the manifest, row by row.
@@ -167,10 +174,6 @@ impl Load<'_> {
     fn pg_restore(&self) -> Invocation {
         let words = ["--username", SUPERUSER, "--dbname", self.name];
         inside_with_settings(&self.server, "pg_restore").args(words).limit(LIMIT)
-    }
-
-    fn sql(&self, database: &str, sql: &str) -> Result<()> {
-        self.server.ctx.run(psql(&self.server, database).stdin(sql))
     }
 
     fn open(&self, name: &str) -> Result<impl Read + use<>> {

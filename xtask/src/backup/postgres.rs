@@ -84,6 +84,7 @@ SELECT json_build_object(
   'migration', MIGRATION)
 FROM pg_database AS db WHERE datname = current_database();";
 
+const HAS_MIGRATIONS: &str = "SELECT to_regclass('public.schema_migrations') IS NOT NULL";
 /// Only where the table is there: the maintenance database has none.
 const MIGRATION: &str = "(SELECT lpad(version::text, 4, '0') || ' ' || name FROM public.schema_migrations \
       ORDER BY version DESC LIMIT 1)";
@@ -182,8 +183,7 @@ impl<'a> Postgres<'a> {
     }
 
     fn has_migrations(&self, database: &str) -> Result<bool> {
-        let sql = "SELECT to_regclass('public.schema_migrations') IS NOT NULL";
-        Ok(self.query(database, sql)?.first().is_some_and(|said| said == "t"))
+        Ok(self.query(database, HAS_MIGRATIONS)?.first().is_some_and(|said| said == "t"))
     }
 
     /// Saves the roles, without their passwords: those come from the secrets of wherever they are
@@ -230,7 +230,8 @@ impl<'a> Postgres<'a> {
         let snapshot = session
             .ask("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_export_snapshot();")?;
         session.ask(&format!("{LOCK}\nSELECT 'locked';"))?;
-        let migration = if self.has_migrations(now)? { MIGRATION } else { "NULL" };
+        let has_migrations = session.ask(&format!("{HAS_MIGRATIONS};"))? == "t";
+        let migration = if has_migrations { MIGRATION } else { "NULL" };
         let facts = FACTS.replace("MIGRATION", migration).replace('\n', " ");
         let facts: Facts = serde_json::from_str(&session.ask(&facts)?)
             .with_context(|| format!("read the settings of the database {name}"))?;

@@ -5,9 +5,10 @@
 //! one transaction, Redis changes two databases in one command. Until then the old data serves,
 //! whatever happens to this program; what it leaves behind has names that the next restore knows.
 
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use super::catalogue::{Backup, Catalogue};
 use super::load::{self, Load, psql};
@@ -189,7 +190,18 @@ impl<'a> Restore<'a> {
         }
     }
 
+    /// Rows and keys at the same time: the two servers do not wait for each other.
     fn load_all(&self, databases: &[&Database], names: &[Names]) -> Result<()> {
+        thread::scope(|scope| {
+            let keys = scope.spawn(|| self.load_keys());
+            let rows = self.load_rows(databases, names);
+            let keys = keys.join().unwrap_or_else(|_| Err(anyhow!("a thread of xtask panicked")));
+            rows.and(keys)
+        })?;
+        self.ctx.check_interrupted()
+    }
+
+    fn load_rows(&self, databases: &[&Database], names: &[Names]) -> Result<()> {
         if self.parts.postgres {
             load::load_roles(&self.postgres, self.backup, true)?;
         }
@@ -199,13 +211,17 @@ impl<'a> Restore<'a> {
                 self.bring_up_to_date(&names.restored)?;
             }
         }
+        Ok(())
+    }
+
+    fn load_keys(&self) -> Result<()> {
         if self.parts.redis {
             let step = self.ctx.ui.step("restore redis");
             self.redis.prepare()?;
             let loaded = self.redis.load(self.backup, &step)?;
             step.done(format!("{} keys, {} of them expired", loaded.keys, loaded.expired_after));
         }
-        self.ctx.check_interrupted()
+        Ok(())
     }
 
     /// Makes a database of the name `into` from a saved one, and compares it with the manifest.
@@ -215,7 +231,13 @@ impl<'a> Restore<'a> {
         let step = self.ctx.ui.step(format!("restore {}", database.name));
         load.run(&step)?;
         step.note("compare");
-        load.check(&step)?;
+        // Both only read the rows.
+        thread::scope(|scope| {
+            let analyzed = scope.spawn(|| load.analyze());
+            let checked = load.check(&step);
+            let panicked = |_| Err(anyhow!("a thread of xtask panicked"));
+            checked.and(analyzed.join().unwrap_or_else(panicked))
+        })?;
         let rows = database.rows();
         step.done(format!("{rows} rows, compared with the manifest"));
         Ok(())

@@ -1,9 +1,10 @@
 //! Takes a backup of a running stack.
 
 use std::collections::BTreeMap;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use super::catalogue::{self, Backup, Catalogue};
 use super::manifest::{
@@ -72,9 +73,17 @@ pub(crate) fn take(
     let mut files = BTreeMap::new();
     // Redis first: whoever has a session in the backup had a row before it, so that the row is in the
     // backup, too. The other way round a session could name a row that is not there, and the next
-    // sign-up after a restore would get that number and, with it, somebody else's session.
-    let redis = save_redis(ctx, &servers.redis, replaced, &mut files, &create)?;
-    let postgres = save_postgres(ctx, &servers.postgres, replaced, &mut files, &create)?;
+    // sign-up after a restore would get that number and, with it, somebody else's session. What has no
+    // rows in it comes meanwhile.
+    let (redis, around) = thread::scope(|scope| {
+        let redis = scope.spawn(|| save_redis(ctx, &servers.redis, replaced, &create));
+        let around = save_around(ctx, &servers.postgres, &create);
+        let redis = redis.join().unwrap_or_else(|_| Err(anyhow!("a thread of xtask panicked")));
+        (redis, around)
+    });
+    let (redis, snapshot) = redis?;
+    files.insert(SNAPSHOT.to_owned(), snapshot);
+    let postgres = save_postgres(ctx, &servers.postgres, replaced, around?, &mut files, &create)?;
     let manifest = Manifest {
         format: FORMAT,
         id: id.clone(),
@@ -92,22 +101,39 @@ pub(crate) fn take(
     catalogue.open(&id)
 }
 
+/// What there is in a PostgreSQL around its databases.
+struct Around {
+    server: Server,
+    roles: Vec<String>,
+    roles_file: FileEntry,
+    databases: Vec<String>,
+}
+
+fn save_around(
+    ctx: &Ctx,
+    container: &Container,
+    create: &impl Fn(&str) -> Result<Sink>,
+) -> Result<Around> {
+    let postgres = Postgres::live(ctx, &container.id);
+    let server = describe_postgres(ctx, container).context("ask PostgreSQL before the backup")?;
+    let mut sink = create(ROLES)?;
+    postgres.dump_roles(&mut sink).context("save the roles")?;
+    let roles_file = sink.finish()?;
+    Ok(Around { server, roles: postgres.roles()?, roles_file, databases: postgres.databases()? })
+}
+
 fn save_postgres(
     ctx: &Ctx,
     container: &Container,
     replaced: &Replaced,
+    around: Around,
     files: &mut BTreeMap<String, FileEntry>,
     create: &impl Fn(&str) -> Result<Sink>,
 ) -> Result<SavedPostgres> {
     let server = Postgres::live(ctx, &container.id);
-    let described =
-        describe_postgres(ctx, container).context("ask PostgreSQL before the backup")?;
-    let mut sink = create(ROLES)?;
-    server.dump_roles(&mut sink).context("save the roles")?;
-    files.insert(ROLES.to_owned(), sink.finish()?);
-    let roles = server.roles()?;
+    files.insert(ROLES.to_owned(), around.roles_file);
     let mut databases = Vec::new();
-    for name in server.databases()? {
+    for name in around.databases {
         let step = ctx.ui.step(format!("database {name}"));
         let now = replaced.databases.get(&name).unwrap_or(&name);
         let dumped = server.dump(now, &name, &step, create)?;
@@ -117,7 +143,7 @@ fn save_postgres(
         files.extend(dumped.files);
         databases.push(dumped.database);
     }
-    let (server, roles_file) = (described, ROLES.to_owned());
+    let (server, roles, roles_file) = (around.server, around.roles, ROLES.to_owned());
     Ok(SavedPostgres { server, roles, roles_file, databases })
 }
 
@@ -125,9 +151,8 @@ fn save_redis(
     ctx: &Ctx,
     container: &Container,
     replaced: &Replaced,
-    files: &mut BTreeMap<String, FileEntry>,
     create: &impl Fn(&str) -> Result<Sink>,
-) -> Result<SavedRedis> {
+) -> Result<(SavedRedis, FileEntry)> {
     let server = Redis::live(ctx, &container.id);
     let step = ctx.ui.step("redis");
     let mut sink = create(SNAPSHOT)?;
@@ -142,14 +167,14 @@ fn save_redis(
              `restore` brings back those of database 0 only",
         );
     }
-    files.insert(SNAPSHOT.to_owned(), file);
-    Ok(SavedRedis {
+    let saved = SavedRedis {
         server: describe_redis(ctx, container)?,
         keys,
         other_keys: all - keys,
         memory_bytes: summary.used_memory,
         file: SNAPSHOT.to_owned(),
-    })
+    };
+    Ok((saved, file))
 }
 
 /// What the manifest says of a PostgreSQL.

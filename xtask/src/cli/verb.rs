@@ -289,6 +289,7 @@ pub(crate) enum Verb {
     /// Examples:
     ///   cargo xtask bench up --runs 5     `up` against plain Compose
     ///   cargo xtask bench http            requests, through nginx and directly, against Express
+    ///   cargo xtask bench backup          `backup` and `restore` against other ways
     ///   cargo xtask bench rebuild         one changed line of the backend
     #[command(verbatim_doc_comment)]
     Bench(BenchArgs),

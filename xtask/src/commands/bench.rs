@@ -1,5 +1,6 @@
 //! `bench`: measured here, in one run, as ratios; the absolute figures are this machine's.
 
+mod backup;
 mod http;
 mod rebuild;
 
@@ -28,6 +29,9 @@ pub(crate) fn bench(ctx: &Ctx, args: &BenchArgs) -> Result<()> {
     match args.verb {
         BenchVerb::Up { runs } => bench_up(ctx, runs),
         BenchVerb::Http { runs } => http::bench_http(ctx, runs),
+        BenchVerb::Backup { runs, size, sessions } => {
+            backup::bench_backup(ctx, &backup::Wanted { runs, megabytes: size, sessions })
+        }
         BenchVerb::Rebuild { runs } => rebuild::bench_rebuild(ctx, runs),
     }
 }

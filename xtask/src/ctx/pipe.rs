@@ -214,7 +214,7 @@ fn watch_over(ctx: &Ctx, pid: Pid, watch: &Watch, limit: Duration) {
 }
 
 /// SIGTERM to the command and all that it started, then SIGKILL.
-fn end(group: Pid) {
+pub(super) fn end(group: Pid) {
     let _ = kill_process_group(group, Signal::TERM);
     let until = Instant::now() + TERM_GRACE;
     while Instant::now() < until {
@@ -232,7 +232,7 @@ fn is_alive(pid: Pid) -> bool {
     stat.is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().starts_with(" Z"))
 }
 
-fn tail(from: impl BufRead) -> Tail {
+pub(super) fn tail(from: impl BufRead) -> Tail {
     let mut tail = Tail::default();
     for line in from.split(b'\n').map_while(Result::ok) {
         tail.push(String::from_utf8_lossy(&line).trim_end().to_owned());

@@ -197,6 +197,14 @@ pub(crate) fn on_debian(ctx: &Ctx, source: Source, folder: &str, reference: &str
         Source::Distro => distro::BASE_IMAGE,
         Source::Registry => "debian:12-slim",
     };
+    on_image(ctx, base, folder, reference)
+}
+
+/// Builds an image that is no service's from its folder, on another image.
+///
+/// # Errors
+/// The build fails; the tool's last words are in the error.
+pub(crate) fn on_image(ctx: &Ctx, base: &str, folder: &str, reference: &str) -> Result<()> {
     let command = docker_build(distro::proxy(ctx).as_deref(), reference);
     let command = command.args(["--build-arg", &format!("BASE_IMAGE={base}"), folder]);
     build_image(ctx, &format!("image {reference}"), command.dir(ctx.root()))

@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
+use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::ctx::{Ctx, Invocation};
@@ -36,8 +37,23 @@ fn read(ctx: &Ctx, container: &Container) -> Option<Value> {
     if !container.is_running() {
         return None;
     }
-    let path = format!("/containers/{}/stats?stream=false&one-shot=true", container.id);
-    ctx.engine_get(&path).ok()
+    ctx.engine_get(&path(&container.id)).ok()
+}
+
+fn path(container: &str) -> String {
+    format!("/containers/{container}/stats?stream=false&one-shot=true")
+}
+
+/// The processor time that a running container has used so far, by processes that have ended, too.
+///
+/// # Errors
+/// The engine cannot be asked, or does not know.
+pub(crate) fn processor(ctx: &Ctx, container: &str) -> Result<Duration> {
+    let stats = ctx.engine_get(&path(container))?;
+    let nanos = stats["cpu_stats"]["cpu_usage"]["total_usage"].as_u64();
+    nanos
+        .map(Duration::from_nanos)
+        .with_context(|| format!("read the processor time of {container}"))
 }
 
 /// The usage between two readings, as `docker stats` computes it.
