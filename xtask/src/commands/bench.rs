@@ -53,7 +53,7 @@ fn bench_up(ctx: &Ctx, runs: u32) -> Result<()> {
     let measured = measure_all(ctx, &trial, runs);
     trial.remove(&ctx.shielded())?;
     let table = measured?;
-    crate::ui::data(table)?;
+    ui::data(table)?;
     Ok(())
 }
 

@@ -20,7 +20,7 @@ use crate::ctx::{Cost, Ctx, Invocation};
 use crate::env::Kind;
 use crate::host::packages;
 use crate::stack::project::Project;
-use crate::stack::trial::Trial;
+use crate::stack::trial::{self, Trial};
 use crate::stack::usage;
 use crate::ui;
 
@@ -55,8 +55,7 @@ pub(crate) struct Wanted {
 /// # Errors
 /// A measured command fails, or what it restored is not what was saved.
 pub(crate) fn bench_backup(ctx: &Ctx, wanted: &Wanted) -> Result<()> {
-    if ctx.is_dry_run() {
-        ctx.ui.say("  would bring up a stack of its own, fill it, measure and remove it");
+    if trial::is_only_told(ctx, "the benchmark") {
         return Ok(());
     }
     setup::ensure(ctx)?;
@@ -64,8 +63,7 @@ pub(crate) fn bench_backup(ctx: &Ctx, wanted: &Wanted) -> Result<()> {
     let trial = Trial::prepare(ctx, "backup", Kind::Local)?;
     let measured = measure_all(ctx, &trial, wanted);
     trial.remove(&ctx.shielded())?;
-    println!("{}", measured?);
-    Ok(())
+    ui::data(measured?)
 }
 
 fn measure_all(ctx: &Ctx, trial: &Trial, wanted: &Wanted) -> Result<String> {

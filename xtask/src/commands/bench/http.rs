@@ -11,6 +11,7 @@ use crate::ctx::{Ctx, Invocation};
 use crate::env::Kind;
 use crate::images::{backend, build};
 use crate::stack::trial::{self, RIVAL, Trial};
+use crate::ui;
 
 /// The container of the rivals.
 const RIVALS_IMAGE: &str = "xtask/drill/rivals/express";
@@ -32,7 +33,7 @@ pub(crate) fn bench_http(ctx: &Ctx, runs: u32) -> Result<()> {
     trial.sweep(ctx)?;
     let measured = measure(ctx, &trial, runs);
     trial.remove(&ctx.shielded())?;
-    crate::ui::data(measured?)?;
+    ui::data(measured?)?;
     Ok(())
 }
 

@@ -34,7 +34,7 @@ pub(crate) fn bench_rebuild(ctx: &Ctx, runs: u32) -> Result<()> {
     let trial = Trial::prepare(ctx, "rebuild", Kind::Local)?;
     let measured = measure(ctx, &trial, runs);
     trial.remove(&ctx.shielded())?;
-    crate::ui::data(measured?)?;
+    ui::data(measured?)?;
     Ok(())
 }
 
