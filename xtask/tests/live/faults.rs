@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::stand::{Stand, docker, run};
 
@@ -193,4 +194,47 @@ fn an_image_for_another_architecture_is_recognised() {
         path.display()
     ));
     stand.up().fails(1, &["redis", "hint: the image is for another processor"]);
+}
+
+/// What a path is answered with, once it is this status.
+#[track_caller]
+fn until_answered(stand: &Stand, path: &str, status: u16) -> String {
+    let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
+    let (began, mut last) = (Instant::now(), String::new());
+    while began.elapsed() < Duration::from_secs(120) {
+        match agent.get(format!("{}{path}", stand.address())).call() {
+            Ok(mut answer) if answer.status() == status => {
+                return answer.body_mut().read_to_string().unwrap();
+            }
+            Ok(answer) => last = answer.status().to_string(),
+            Err(error) => last = error.to_string(),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("{path} is not answered with {status}, but at last with {last}");
+}
+
+/// After a restart of the engine addresses are dealt out anew, and nginx may be there first.
+#[test]
+fn nginx_starts_before_the_backend_and_finds_it_at_another_address() {
+    let stand = Stand::new();
+    stand.up().ok();
+    let (nginx, backend) = (stand.container("nginx"), stand.container("backend"));
+    let inspect = |format: &str| docker(&["inspect", "--format", format, &backend]).ok().stdout;
+    const ADDRESS: &str = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+    let before = inspect(ADDRESS);
+    docker(&["stop", &backend]).ok();
+    // Somebody else takes the address. The label has it removed with the stack.
+    let label = format!("com.docker.compose.project={}", stand.name);
+    let network = format!("{}_internal", stand.name);
+    let image = docker(&["inspect", "--format", "{{.Image}}", &nginx]).ok().stdout;
+    let place = ["--label", &label, "--network", &network, "--entrypoint", "sleep"];
+    docker(&[&["run", "--detach"][..], &place, &[image.trim(), "600"]].concat()).ok();
+    docker(&["restart", &nginx]).ok();
+    until_answered(&stand, "/", 200);
+    let problem = until_answered(&stand, "/api/session", 502);
+    assert!(problem.contains("The application does not answer"), "{problem}");
+    docker(&["start", &backend]).ok();
+    assert_ne!(inspect(ADDRESS), before, "it has its old address, so nothing is shown");
+    until_answered(&stand, "/api/session", 401);
 }
