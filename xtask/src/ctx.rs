@@ -153,6 +153,17 @@ impl Ctx {
         check(&invocation, output).map(|output| output.stdout)
     }
 
+    /// Like [`Ctx::read`], for output that nobody may see: if the command fails, the error has what it
+    /// said on its standard error, and nothing else.
+    pub(crate) fn read_secret(&self, command: impl Into<Invocation>) -> Result<String> {
+        let invocation = command.into();
+        let mut output = self.try_read(invocation.clone())?;
+        if !output.status.success() && !output.stdout.is_empty() {
+            "what it printed is not shown: it may be secret".clone_into(&mut output.stdout);
+        }
+        check(&invocation, output).map(|output| output.stdout)
+    }
+
     /// Like [`Ctx::read`], but a failure of the command is a value and not an error.
     pub(crate) fn try_read(&self, command: impl Into<Invocation>) -> Result<Output> {
         let invocation = command.into();
@@ -343,4 +354,4 @@ impl Ctx {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

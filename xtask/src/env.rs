@@ -73,7 +73,9 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Values> {
         let name = name.trim_end();
         ensure!(
             is_name(name),
-            "{file}, line {number}: {name:?} is no variable name (capital letters, digits and _)"
+            // What stands before the first `=` may be the secret itself, in Base64.
+            "{file}, line {number}: {:?} is no variable name (capital letters, digits and _)",
+            abridged(name)
         );
         let value = parse_value(rest.trim()).map_err(|reason| {
             // The value itself stays out of the message: it may be a secret.

@@ -18,8 +18,17 @@ impl Browser {
         email
     }
 
+    /// Signs in by keyboard.
+    pub(crate) async fn sign_in(&self, email: &str) {
+        self.open("/").await;
+        self.sees("Sign in").await;
+        self.tab_to("E-mail address").await;
+        self.enter(email, PASSWORD).await;
+        self.sees(email).await;
+    }
+
     /// Fills the form of the entrance in and sends it. The focus is on its first field.
-    async fn enter(&self, email: &str, password: &str) {
+    pub(crate) async fn enter(&self, email: &str, password: &str) {
         assert_eq!(self.focused().await.1, "E-mail address");
         self.fill(email).await;
         self.tab_to("Password").await;
@@ -59,11 +68,7 @@ async fn an_account_is_used_by_keyboard_alone() {
             .await;
         browser.screenshot("wrong-password").await;
 
-        browser.open("/").await;
-        browser.sees("Sign in").await;
-        browser.tab_to("E-mail address").await;
-        browser.enter(&email, PASSWORD).await;
-        browser.sees(&email).await;
+        browser.sign_in(&email).await;
     })
     .await;
 }

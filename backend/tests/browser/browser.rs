@@ -8,6 +8,7 @@ use fantoccini::actions::{InputSource, KeyAction, KeyActions};
 use fantoccini::key::Key;
 use fantoccini::{Client, Locator};
 use serde_json::{Value, json};
+use tokio::sync::RwLock;
 
 use crate::driver::{self, Driver};
 
@@ -20,23 +21,66 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// More controls than any page has.
 const MANY_TABS: usize = 60;
 
+/// Every test shares the stack with others, but one that takes a part of it away.
+static STACK: RwLock<()> = RwLock::const_new(());
+
 /// Runs a test in a browser of its own, and asks the browser at the end what it had to complain about.
 /// Whatever happens, the browser goes; after a failure a screenshot stays.
 pub(crate) async fn with_browser<F>(name: &str, body: impl FnOnce(Browser) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
+    let _shared = STACK.read().await;
+    with_browsers(name, &[], |[browser]| body(browser)).await;
+}
+
+/// The same with two browsers that know nothing of each other. One may end the other's session.
+pub(crate) async fn with_two_browsers<F>(name: &str, body: impl FnOnce(Browser, Browser) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let _shared = STACK.read().await;
+    with_browsers(name, &["status of 401"], |[here, there]| body(here, there)).await;
+}
+
+/// The same with one browser while no other test runs, for a test that takes a part of the stack away.
+pub(crate) async fn with_browser_alone<F>(name: &str, body: impl FnOnce(Browser) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let _alone = STACK.write().await;
+    let expected = ["status of 502", "status of 503", "status of 504"];
+    with_browsers(name, &expected, |[browser]| body(browser)).await;
+}
+
+async fn with_browsers<const N: usize, F>(
+    name: &str,
+    expected: &[&str],
+    body: impl FnOnce([Browser; N]) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
     let driver = Driver::start();
-    let browser = Browser { client: driver.open().await };
+    let mut browsers = Vec::new();
+    for _ in 0..N {
+        browsers.push(Browser { client: driver.open().await });
+    }
+    let theirs = std::array::from_fn(|at| browsers[at].clone());
     // In a task of its own, so that a panic is a value.
-    let test = tokio::spawn(tokio::time::timeout(TEST_LIMIT, body(browser.clone()))).await;
+    let test = tokio::spawn(tokio::time::timeout(TEST_LIMIT, body(theirs))).await;
     let passed = matches!(test, Ok(Ok(())));
-    let complaints = browser.complaints().await;
+    let mut complaints = Vec::new();
+    for (at, browser) in browsers.into_iter().enumerate() {
+        complaints.extend(browser.complaints(expected).await);
+        if !passed {
+            let which = if at == 0 { String::new() } else { format!("-{}", at + 1) };
+            browser.screenshot(&format!("{name}{which}-failed")).await;
+        }
+        let _ = browser.client.close().await;
+    }
     if !passed {
-        browser.screenshot(&format!("{name}-failed")).await;
         eprintln!("the browser's own complaints: {complaints:#?}");
     }
-    let _ = browser.client.close().await;
     match test {
         Ok(Ok(())) => assert!(complaints.is_empty(), "the browser complains: {complaints:#?}"),
         Ok(Err(_)) => panic!("{name} was not through after {TEST_LIMIT:?}"),
@@ -172,9 +216,9 @@ impl Browser {
     }
 
     /// What the browser wrote to its console since it was asked last, but what is expected: an answer
-    /// 401 to who is not signed in, 422 to who is no address, a page that is not there, and what happens
-    /// while a test has cut the line.
-    async fn complaints(&self) -> Vec<String> {
+    /// 401 to who is not signed in, 422 to who is no address, a page that is not there, what happens
+    /// while a test has cut the line, and answers of the API that this test is about.
+    async fn complaints(&self, answers: &[&str]) -> Vec<String> {
         let log = driver::tell(&self.client, "se/log", json!({ "type": "browser" })).await;
         let log = log.expect("the browser's log");
         let text = |entry: &Value| entry["message"].as_str().unwrap_or_default().to_owned();
@@ -185,6 +229,8 @@ impl Browser {
                     && text.contains("status of 422")
                 || text.contains("/nowhere - Failed to load resource")
                 || text.contains("net::ERR_INTERNET_DISCONNECTED")
+                || text.contains("net::ERR_BLOCKED_BY_CLIENT")
+                || text.contains("/api/") && answers.iter().any(|answer| text.contains(answer))
         };
         log.as_array().unwrap().iter().map(text).filter(|text| !is_expected(text)).collect()
     }
@@ -194,6 +240,13 @@ impl Browser {
         let conditions = json!({ "offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1 });
         driver::chromium(&self.client, "Network.enable", json!({})).await;
         driver::chromium(&self.client, "Network.emulateNetworkConditions", conditions).await;
+    }
+
+    /// Cuts the line to these addresses alone; to none mends it.
+    pub(crate) async fn cut(&self, addresses: &[&str]) {
+        driver::chromium(&self.client, "Network.enable", json!({})).await;
+        driver::chromium(&self.client, "Network.setBlockedURLs", json!({ "urls": addresses }))
+            .await;
     }
 
     /// Keeps what can be seen as `target/ci/screenshots/SCHEME/NAME.png`.

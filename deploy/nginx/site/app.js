@@ -50,12 +50,15 @@ function sessionItem({ handle, agent, last_used_at, current }) {
 
 // --- What happens ----------------------------------------------------------------------------
 
+/** A step of its own: where it fails, it alone is tried again, and not the signing in before it. */
+const fillDesk = action({}, [], domain.open);
+
 async function openDesk({ account, csrf_token }) {
   session.token = csrf_token;
   $("who-email").textContent = account.email;
   $("change-email").value = account.email;
   show("desk");
-  await domain.open();
+  await fillDesk();
 }
 
 function leaveDesk(text) {
@@ -82,8 +85,9 @@ $("credentials").addEventListener("submit", action($("enter"), ["email", "passwo
   const credentials = { email: form.email.value, password: form.password.value };
   const answer = await api("POST", signingUp ? "/api/accounts" : "/api/session", credentials);
   form.reset();
-  await openDesk(answer);
+  const opened = openDesk(answer);
   domain.focus();
+  await opened;
 }));
 
 $("other-way").addEventListener("click", () => {
@@ -99,11 +103,8 @@ $("sign-out").addEventListener("click", action($("sign-out"), [], async () => {
   $("email").focus();
 }));
 
-$("account").addEventListener("toggle", () => {
-  if (!$("account").open) return;
-  const fill = () => showSessions().then(() => say(""), (error) => report(error, [], fill));
-  fill();
-});
+const fillAccount = action({}, [], showSessions);
+$("account").addEventListener("toggle", () => $("account").open && fillAccount());
 
 $("end-others").addEventListener("click", action($("end-others"), [], async () => {
   await api("DELETE", "/api/sessions?keep=current");

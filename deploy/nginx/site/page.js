@@ -7,10 +7,13 @@ export const session = { token: "" };
 
 // --- The API ---------------------------------------------------------------------------------
 
+/** Whichever part it is: a person can do the same about each. */
+const AWAY = "The site cannot do this at the moment. Try again a little later.";
+
 /** An answer that is not a success, with the API's problem document. */
 class ApiError extends Error {
   constructor(problem) {
-    super(problem.detail || problem.title);
+    super([502, 503].includes(problem.status) ? AWAY : problem.detail || problem.title);
     this.status = problem.status;
     this.fields = problem.errors || [];
   }
@@ -67,7 +70,7 @@ export const dateFormat = new Intl.DateTimeFormat(undefined, { dateStyle: "mediu
 /** Runs an action once at a time, with its button disabled, and reports what went wrong. */
 export function action(button, fields, run) {
   const attempted = async (event) => {
-    event.preventDefault();
+    event?.preventDefault();
     if (button.disabled) return;
     say("");
     for (const field of fields) fieldError(field, "");

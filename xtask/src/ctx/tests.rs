@@ -4,7 +4,7 @@ use super::*;
 use crate::ui::Volume;
 
 /// A gate for tests: quiet, and without handlers for signals.
-fn ctx(options: Options) -> Ctx {
+pub(crate) fn ctx(options: Options) -> Ctx {
     Ctx {
         root: std::env::temp_dir(),
         program: PathBuf::new(),
@@ -19,8 +19,19 @@ fn sh(script: &str) -> Invocation {
     Invocation::new("sh").args(["-c", script])
 }
 
-fn message(result: Result<impl Sized>) -> String {
+pub(crate) fn message(result: Result<impl Sized>) -> String {
     format!("{:#}", result.err().expect("it fails"))
+}
+
+/// The process is gone, or a zombie that waits for its new parent; the kernel may take a moment.
+pub(crate) fn expect_ended(pid: &str) {
+    let limit = Duration::from_secs(10);
+    let ended = ctx(Options::default()).wait_until("its end", limit, TICK, || {
+        let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+        ensure!(state.as_ref().map_or(true, |stat| stat.contains(") Z ")), "{state:?}");
+        Ok(())
+    });
+    ended.unwrap();
 }
 
 #[test]
@@ -49,15 +60,7 @@ fn a_command_that_hangs_is_ended_with_what_it_started() {
     let hang = sh(&script).limit(Duration::from_millis(300));
     let said = message(ctx(Options::default()).read(hang));
     assert!(said.contains("did not end within 0.30 s and was stopped"), "{said}");
-    let grandchild = std::fs::read_to_string(pid_file).unwrap();
-    // Gone, or a zombie that waits for its new parent; the kernel may take a moment.
-    let limit = Duration::from_secs(10);
-    let ended = ctx(Options::default()).wait_until("its end", limit, TICK, || {
-        let state = std::fs::read_to_string(format!("/proc/{}/stat", grandchild.trim()));
-        ensure!(state.as_ref().map_or(true, |stat| stat.contains(") Z ")), "{state:?}");
-        Ok(())
-    });
-    ended.unwrap();
+    expect_ended(&std::fs::read_to_string(pid_file).unwrap());
 }
 
 #[test]

@@ -13,9 +13,10 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, ensure};
 
 use crate::ctx::{Ctx, Invocation};
-use crate::env::{self, Variable};
+use crate::env::{self, Values, Variable};
 use crate::stack::project::{self, Project, shown};
 use crate::stack::rotation::Password;
+use crate::ui;
 
 /// Below the project's root; compose.yaml names it too.
 const FOLDER: &str = ".secrets";
@@ -93,19 +94,40 @@ fn ask_command(ctx: &Ctx, project: &mut Project, variables: &[Variable]) -> Resu
     let is_asked = |variable: &&Variable| {
         variable.secret_bytes.is_some() && project.value(&variable.name).is_empty()
     };
-    let asked: Vec<&Variable> = variables.iter().filter(is_asked).collect();
+    let asked: Vec<&str> =
+        variables.iter().filter(is_asked).map(|variable| variable.name.as_str()).collect();
     if command.is_empty() || asked.is_empty() {
         return Ok(());
     }
-    let shell = Invocation::new("sh").args(["-c", &command]).dir(ctx.root()).limit(COMMAND_LIMIT);
-    let printed = ctx.read(shell).context("ask SECRETS_COMMAND for the secrets")?;
-    let mut printed = env::parse("the output of SECRETS_COMMAND", &printed)?;
-    for variable in asked {
-        if let Some(value) = printed.remove(&variable.name) {
-            project.values.insert(variable.name.clone(), value);
-        }
-    }
+    let given = printed_by(ctx, &command, &asked, COMMAND_LIMIT)?;
+    project.values.extend(given);
     Ok(())
+}
+
+/// The secrets with these names, as the command prints them. What else it prints is left out.
+///
+/// # Errors
+/// The command fails or takes longer than `limit`, or prints something else than secrets, or not all.
+fn printed_by(ctx: &Ctx, command: &str, names: &[&str], limit: Duration) -> Result<Values> {
+    let shell = Invocation::new("sh").args(["-c", command]).dir(ctx.root()).limit(limit);
+    let printed = ctx.read_secret(shell).with_context(|| {
+        format!(
+            "ask SECRETS_COMMAND for the secrets; try it in a shell: within {}, and without asking \
+             anything, it must print NAME=value lines",
+            ui::seconds(limit)
+        )
+    })?;
+    let mut printed = env::parse("the output of SECRETS_COMMAND", &printed)?;
+    printed.retain(|name, value| names.contains(&name.as_str()) && !value.is_empty());
+    let missing: Vec<&str> =
+        names.iter().copied().filter(|name| !printed.contains_key(*name)).collect();
+    ensure!(
+        missing.is_empty(),
+        "SECRETS_COMMAND gives no value for {}; let it print a line NAME=value for each, or set them \
+         in the environment file",
+        missing.join(", ")
+    );
+    Ok(printed)
 }
 
 fn refuse_weak(ctx: &Ctx, project: &Project, variables: &[Variable]) -> Result<()> {
@@ -220,3 +242,6 @@ fn write(path: &Path, values: &[&str]) -> std::io::Result<()> {
     file.set_len(text.len() as u64)?;
     file.sync_all()
 }
+
+#[cfg(test)]
+mod tests;

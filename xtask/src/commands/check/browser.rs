@@ -33,6 +33,7 @@ pub(super) fn tests(ctx: &Ctx, trial: &Trial) -> Result<()> {
         cmd!(shell, "cargo test --workspace --locked --features backend/stack --test browser");
     let mut tests = Invocation::from(tests)
         .env("STACK_URL", project.address())
+        .env("STACK_PROJECT", trial.name())
         .env("SCREENSHOTS", ctx.root().join(SCREENSHOTS));
     if certificate::is_needed(&project) {
         tests = tests.env("STACK_KEY_PIN", key_pin(ctx, &project)?);

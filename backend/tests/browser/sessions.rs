@@ -1,0 +1,105 @@
+//! One account in two browsers, and one of them ends the other's session.
+
+use crate::browser::{Browser, with_two_browsers};
+
+const ENDED: &str = "Your session has ended. Sign in again.";
+
+impl Browser {
+    /// Makes an account here and signs in with it there. Returns its address.
+    pub(crate) async fn share_account_with(&self, there: &Self) -> String {
+        let email = self.sign_up().await;
+        there.sign_in(&email).await;
+        email
+    }
+
+    /// Opens the list of the account's sessions, which are so many.
+    async fn list_sessions(&self, count: usize) {
+        self.choose("Your account").await;
+        self.has_sessions(count).await;
+    }
+
+    async fn has_sessions(&self, count: usize) {
+        self.until(&format!("document.querySelectorAll('#sessions li').length === {count}")).await;
+    }
+
+    /// Ends the one session in the list that is another browser's.
+    pub(crate) async fn end_the_other_session(&self) {
+        self.list_sessions(2).await;
+        let is_its = |control: &&String| {
+            control.starts_with("button: Sign out ") && control.contains(", last used ")
+        };
+        let controls = self.controls().await;
+        let found: Vec<&String> = controls.iter().filter(is_its).collect();
+        assert_eq!(found.len(), 1, "{controls:?}");
+        self.choose(found[0].trim_start_matches("button: ")).await;
+        self.has_sessions(1).await;
+    }
+
+    /// Goes on as if nothing had happened, and is told; nothing of the account stays on the screen.
+    async fn finds_itself_signed_out(&self, email: &str) {
+        assert!(self.text().await.contains(email), "{}", self.text().await);
+        self.choose("Your account").await;
+        self.sees(ENDED).await;
+        self.sees("Create an account").await;
+        assert!(!self.text().await.contains(email), "{}", self.text().await);
+        let source = self.client.source().await.unwrap();
+        assert!(!source.contains(email), "the page still holds {email}");
+    }
+
+    /// The server knows the session still.
+    async fn stays_signed_in(&self, email: &str) {
+        self.client.refresh().await.unwrap();
+        self.sees(email).await;
+        self.list_sessions(1).await;
+    }
+}
+
+#[tokio::test]
+async fn one_other_session_is_ended_from_the_list() {
+    with_two_browsers("sessions", async |here, there| {
+        let email = here.share_account_with(&there).await;
+        here.end_the_other_session().await;
+        // The button has gone, and the way goes on above it.
+        here.until("document.activeElement.tagName === 'SUMMARY'").await;
+        assert!(!here.controls().await.contains(&"button: Sign out everywhere else".to_owned()));
+        here.screenshot("one-session").await;
+        there.finds_itself_signed_out(&email).await;
+        there.screenshot("session-ended").await;
+        here.stays_signed_in(&email).await;
+        there.sign_in(&email).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_other_session_is_ended_at_once() {
+    with_two_browsers("sessions-others", async |here, there| {
+        let email = here.share_account_with(&there).await;
+        here.list_sessions(2).await;
+        here.choose("Sign out everywhere else").await;
+        here.sees("Every other browser is signed out.").await;
+        here.has_sessions(1).await;
+        there.finds_itself_signed_out(&email).await;
+        here.stays_signed_in(&email).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn signing_out_everywhere_ends_this_session_too() {
+    with_two_browsers("sessions-all", async |here, there| {
+        let email = here.share_account_with(&there).await;
+        here.list_sessions(2).await;
+        here.choose("Sign out everywhere").await;
+        here.sees("You are signed out everywhere.").await;
+        here.until("document.activeElement.id === 'email'").await;
+        assert!(!here.text().await.contains(&email), "{}", here.text().await);
+        there.finds_itself_signed_out(&email).await;
+        for browser in [here, there] {
+            browser.client.refresh().await.unwrap();
+            browser.sees("Create an account").await;
+            assert!(!browser.text().await.contains(&email), "{}", browser.text().await);
+        }
+    })
+    .await;
+}
