@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
@@ -23,8 +23,19 @@ pub(crate) struct Driver {
     address: String,
 }
 
+/// With port 0 it takes a free one for IPv4 and wants the same for IPv6, where somebody may have it; then
+/// it ends, and its next choice is another one.
+const ATTEMPTS: u32 = 5;
+
 impl Driver {
     pub(crate) fn start() -> Self {
+        (0..ATTEMPTS)
+            .find_map(|_| Self::try_start())
+            .unwrap_or_else(|| panic!("chromedriver ended {ATTEMPTS} times without listening"))
+    }
+
+    /// None where it ended before it listened.
+    fn try_start() -> Option<Self> {
         let mut child = Command::new("chromedriver")
             .arg("--port=0")
             .stdout(Stdio::piped())
@@ -40,8 +51,18 @@ impl Driver {
                 }
             }
         });
-        let port = port.recv_timeout(START_LIMIT).expect("chromedriver says where it listens");
-        Self { child, address: format!("http://127.0.0.1:{port}") }
+        match port.recv_timeout(START_LIMIT) {
+            Ok(port) => Some(Self { child, address: format!("http://127.0.0.1:{port}") }),
+            Err(RecvTimeoutError::Disconnected) => {
+                let status = child.wait().expect("wait for chromedriver");
+                eprintln!("chromedriver ended before it listened: {status}");
+                None
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                let _ = child.kill();
+                panic!("chromedriver does not listen after {START_LIMIT:?}")
+            }
+        }
     }
 
     /// A browser with a fresh profile.
