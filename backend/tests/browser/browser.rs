@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::RwLock;
 
 use crate::driver::{self, Driver};
+use crate::parts;
 
 pub(crate) const PASSWORD: &str = "correct horse battery";
 /// One test, on a machine that is busy with others.
@@ -60,6 +61,7 @@ async fn with_browsers<const N: usize, F>(
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
+    parts::wait_for_the_network();
     let driver = Driver::start();
     let mut browsers = Vec::new();
     for _ in 0..N {

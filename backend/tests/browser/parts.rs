@@ -46,7 +46,28 @@ impl Drop for Away {
         while docker(&health).is_ok_and(|health| health != "healthy") && Instant::now() < deadline {
             std::thread::sleep(PAUSE);
         }
+        wait_for_the_network();
     }
+}
+
+/// Waits until the network of this machine is at rest.
+pub(crate) fn wait_for_the_network() {
+    let deadline = Instant::now() + LIMIT;
+    while !is_network_settled() && Instant::now() < deadline {
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Whether no interface of this machine waits for its address. A container that was started brings one,
+/// whose IPv6 address counts a second or two later; at that moment Chromium gives up whatever is on its
+/// way, to any site (ERR_NETWORK_CHANGED).
+fn is_network_settled() -> bool {
+    /// `IFA_F_TENTATIVE` of the kernel's `if_addr.h`.
+    const TENTATIVE: u32 = 0x40;
+    // Without IPv6 there is no such file, and nothing to wait for.
+    let addresses = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    let flags = |line: &str| u32::from_str_radix(line.split_whitespace().nth(4)?, 16).ok();
+    addresses.lines().filter_map(flags).all(|flags| flags & TENTATIVE == 0)
 }
 
 /// The one container of a service.
