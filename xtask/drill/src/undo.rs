@@ -111,20 +111,19 @@ mod tests {
         victim.wait_for(|state| state != Some('T'));
     }
 
-    /// Not a test: the process that the next one kills.
-    #[test]
-    #[ignore = "it is started, and killed, by the test below"]
-    fn stops_the_victim_and_hangs() {
-        let pid = env::var("VICTIM").unwrap().parse().unwrap();
-        let _stopped = Stopped::new(vec![pid]).unwrap();
-        thread::sleep(Duration::from_secs(600));
-    }
-
+    /// It starts itself once more, as the process that stops the victim and is killed.
     #[test]
     fn what_is_stopped_goes_on_after_sigkill_of_whoever_stopped_it() {
+        const NAME: &str =
+            "undo::tests::what_is_stopped_goes_on_after_sigkill_of_whoever_stopped_it";
+        if let Ok(pid) = env::var("VICTIM") {
+            let _stopped = Stopped::new(vec![pid.parse().unwrap()]).unwrap();
+            thread::sleep(Duration::from_secs(600));
+            return;
+        }
         let victim = Victim::new();
         let mut drill = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "undo::tests::stops_the_victim_and_hangs", "--ignored"])
+            .args(["--exact", NAME])
             .env("VICTIM", victim.pid().to_string())
             .stdout(Stdio::null())
             .spawn()
