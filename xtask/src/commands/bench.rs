@@ -21,19 +21,28 @@ use crate::ui;
 /// Compose with its default health checks needs more than a minute and a half.
 const LIMIT: Duration = Duration::from_secs(10 * 60);
 
-/// Runs a benchmark.
+/// Runs a benchmark on a stack of its own, and prints its tables.
 ///
 /// # Errors
 /// A measured command fails: a figure that stands for a failure would be no figure.
 pub(crate) fn bench(ctx: &Ctx, args: &BenchArgs) -> Result<()> {
-    match args.verb {
-        BenchVerb::Up { runs } => bench_up(ctx, runs),
-        BenchVerb::Http { runs } => http::bench_http(ctx, runs),
-        BenchVerb::Backup { runs, size, sessions } => {
-            backup::bench_backup(ctx, &backup::Wanted { runs, megabytes: size, sessions })
-        }
-        BenchVerb::Rebuild { runs } => rebuild::bench_rebuild(ctx, runs),
+    if trial::is_only_told(ctx, "the benchmark") {
+        return Ok(());
     }
+    setup::ensure(ctx)?;
+    let trial = Trial::prepare(ctx, "bench", Kind::Local)?;
+    trial.sweep(ctx)?;
+    let measured = match args.verb {
+        BenchVerb::Up { runs } => measure_all(ctx, &trial, runs),
+        BenchVerb::Http { runs } => http::measure(ctx, &trial, runs),
+        BenchVerb::Backup { runs, size, sessions } => {
+            backup::measure(ctx, &trial, &backup::Wanted { runs, megabytes: size, sessions })
+        }
+        BenchVerb::Rebuild { runs } => rebuild::measure(ctx, &trial, runs),
+    };
+    // Whatever happened, and even after Ctrl-C: nothing of it stays.
+    trial.remove(&ctx.shielded())?;
+    ui::data(measured?)
 }
 
 /// The ways to bring the same stack up.
@@ -42,19 +51,6 @@ struct Contest<'a> {
     project: Project,
     /// compose.yaml with the health checks that Compose has by default.
     slow: PathBuf,
-}
-
-fn bench_up(ctx: &Ctx, runs: u32) -> Result<()> {
-    if trial::is_only_told(ctx, "the benchmark") {
-        return Ok(());
-    }
-    setup::ensure(ctx)?;
-    let trial = Trial::prepare(ctx, "bench", Kind::Local)?;
-    let measured = measure_all(ctx, &trial, runs);
-    trial.remove(&ctx.shielded())?;
-    let table = measured?;
-    ui::data(table)?;
-    Ok(())
 }
 
 fn measure_all(ctx: &Ctx, trial: &Trial, runs: u32) -> Result<String> {

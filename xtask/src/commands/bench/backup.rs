@@ -15,12 +15,10 @@ use crate::backup::catalogue::Catalogue;
 use crate::backup::postgres::Postgres;
 use crate::backup::redis::Redis;
 use crate::backup::take::{self, Servers};
-use crate::commands::setup;
 use crate::ctx::{Cost, Ctx, Invocation};
-use crate::env::Kind;
 use crate::host::packages;
 use crate::stack::project::Project;
-use crate::stack::trial::{self, Trial};
+use crate::stack::trial::Trial;
 use crate::stack::usage;
 use crate::ui;
 
@@ -50,24 +48,12 @@ pub(crate) struct Wanted {
     pub(crate) sessions: u32,
 }
 
-/// Measures and prints the tables.
+/// Measures, and returns the tables.
 ///
 /// # Errors
 /// A measured command fails, or what it restored is not what was saved.
-pub(crate) fn bench_backup(ctx: &Ctx, wanted: &Wanted) -> Result<()> {
-    if trial::is_only_told(ctx, "the benchmark") {
-        return Ok(());
-    }
-    setup::ensure(ctx)?;
+pub(super) fn measure(ctx: &Ctx, trial: &Trial, wanted: &Wanted) -> Result<String> {
     packages::ensure_programs(ctx, &[("zstd", "zstd")], "measure the bare pipelines")?;
-    let trial = Trial::prepare(ctx, "backup", Kind::Local)?;
-    let measured = measure_all(ctx, &trial, wanted);
-    trial.remove(&ctx.shielded())?;
-    ui::data(measured?)
-}
-
-fn measure_all(ctx: &Ctx, trial: &Trial, wanted: &Wanted) -> Result<String> {
-    trial.sweep(ctx)?;
     trial.up(ctx)?;
     let project = trial.project(ctx)?;
     let servers = take::servers(ctx, &project)?;

@@ -6,12 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::commands::setup;
 use crate::ctx::{Ctx, Invocation};
-use crate::env::Kind;
 use crate::images::{backend, build};
 use crate::stack::trial::{self, RIVAL, Trial};
-use crate::ui;
 
 /// The container of the rivals.
 const RIVALS_IMAGE: &str = "xtask/drill/rivals/express";
@@ -20,24 +17,11 @@ const RIVAL_PACKAGE: &str = "rival";
 /// The generator's own compilation, and ten runs of two minutes at the most.
 const LIMIT: Duration = Duration::from_secs(40 * 60);
 
-/// Measures and prints the tables.
+/// Measures, and returns the tables.
 ///
 /// # Errors
 /// The stack or a rival does not come up, or answers wrongly.
-pub(crate) fn bench_http(ctx: &Ctx, runs: u32) -> Result<()> {
-    if trial::is_only_told(ctx, "the benchmark") {
-        return Ok(());
-    }
-    setup::ensure(ctx)?;
-    let trial = Trial::prepare(ctx, "http", Kind::Local)?;
-    trial.sweep(ctx)?;
-    let measured = measure(ctx, &trial, runs);
-    trial.remove(&ctx.shielded())?;
-    ui::data(measured?)?;
-    Ok(())
-}
-
-fn measure(ctx: &Ctx, trial: &Trial, runs: u32) -> Result<String> {
+pub(super) fn measure(ctx: &Ctx, trial: &Trial, runs: u32) -> Result<String> {
     ctx.ui.say("everything is built first, so that no compiler runs beside what is measured");
     ctx.run_loud(trial.xtask(ctx, &["build"])?)?;
     let source = trial.project(ctx)?.image_source()?.context("find where the images came from")?;

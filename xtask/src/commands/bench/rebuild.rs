@@ -11,34 +11,20 @@ use anyhow::{Context, Result};
 use xshell::cmd;
 
 use super::{median, time};
-use crate::commands::setup;
 use crate::ctx::{Ctx, Invocation};
-use crate::env::Kind;
 use crate::images::backend;
-use crate::stack::trial::{self, Trial};
+use crate::stack::trial::Trial;
 use crate::ui;
 
 /// The file in which a line is changed: the library's root, so that everything above it is
 /// compiled again.
 const CHANGED: &str = "backend/src/lib.rs";
 
-/// Measures both and prints a table.
+/// Measures both, and returns the table.
 ///
 /// # Errors
 /// A measured command fails.
-pub(crate) fn bench_rebuild(ctx: &Ctx, runs: u32) -> Result<()> {
-    if trial::is_only_told(ctx, "the benchmark") {
-        return Ok(());
-    }
-    setup::ensure(ctx)?;
-    let trial = Trial::prepare(ctx, "rebuild", Kind::Local)?;
-    let measured = measure(ctx, &trial, runs);
-    trial.remove(&ctx.shielded())?;
-    ui::data(measured?)?;
-    Ok(())
-}
-
-fn measure(ctx: &Ctx, trial: &Trial, runs: u32) -> Result<String> {
+pub(super) fn measure(ctx: &Ctx, trial: &Trial, runs: u32) -> Result<String> {
     let source = copy_source(ctx, trial)?;
     let compiled = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     let compiled = compiled.unwrap_or_else(|| ctx.root().join("target"));
