@@ -15,6 +15,7 @@ use super::partial;
 use super::postgres::Postgres;
 use super::redis::{self, Redis};
 use crate::ctx::{Ctx, Invocation};
+use crate::stack::running::LABEL_PROJECT;
 use crate::stack::trial;
 
 /// Initialising a database takes seconds, on a busy machine a minute.
@@ -239,7 +240,7 @@ fn image(ctx: &Ctx, server: &Server) -> Result<String> {
 }
 
 fn container(name: &str, container: &str) -> Invocation {
-    let label = format!("--label=com.docker.compose.project={name}");
+    let label = format!("--label={LABEL_PROJECT}={name}");
     Invocation::new("docker")
         .args(["run", "--detach", "--network", "none", "--name", container])
         .arg(label)

@@ -9,7 +9,8 @@ use serde::Deserialize;
 use crate::ctx::{Ctx, Invocation};
 use crate::stack::project::Project;
 
-const LABEL_PROJECT: &str = "com.docker.compose.project";
+/// The label of everything that belongs to a Compose project; its value is the project's name.
+pub(crate) const LABEL_PROJECT: &str = "com.docker.compose.project";
 const LABEL_SERVICE: &str = "com.docker.compose.service";
 const LABEL_HASH: &str = "com.docker.compose.config-hash";
 const LABEL_ONEOFF: &str = "com.docker.compose.oneoff";

@@ -13,6 +13,7 @@ use crate::env::{self, Kind, Variable};
 use crate::stack::certificate;
 use crate::stack::ports;
 use crate::stack::project::{self, LOCAL_ENV, PORTS, Project};
+use crate::stack::running::LABEL_PROJECT;
 use crate::stack::secrets;
 
 const UP_LIMIT: Duration = Duration::from_secs(40 * 60);
@@ -208,10 +209,11 @@ fn image_settings(ctx: &Ctx) -> Result<Vec<(String, String)>> {
 
 /// Names of all Compose projects that have a container, a volume or a network here.
 fn project_names(ctx: &Ctx) -> Result<BTreeSet<String>> {
-    let format = "{{.Label \"com.docker.compose.project\"}}";
+    let format = format!("{{{{.Label \"{LABEL_PROJECT}\"}}}}");
     let mut names = BTreeSet::new();
     for listing in ["ps --all", "volume ls", "network ls"] {
-        let command = Invocation::new("docker").args(listing.split(' ')).args(["--format", format]);
+        let command =
+            Invocation::new("docker").args(listing.split(' ')).args(["--format", &format]);
         names.extend(ctx.read(command)?.lines().map(str::to_owned));
     }
     Ok(names)
@@ -220,7 +222,7 @@ fn project_names(ctx: &Ctx) -> Result<BTreeSet<String>> {
 /// Removes all that a project has in the engine, by its label: no Compose file is needed, so it
 /// works whatever state the files are in.
 fn remove_project(ctx: &Ctx, name: &str) -> Result<()> {
-    let filter = format!("label=com.docker.compose.project={name}");
+    let filter = format!("label={LABEL_PROJECT}={name}");
     let steps = [
         ("ps --all --quiet", "rm --force --volumes"),
         ("network ls --quiet", "network rm"),

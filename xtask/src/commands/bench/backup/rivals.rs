@@ -15,13 +15,12 @@ use crate::backup::redis::Redis;
 use crate::backup::take::Servers;
 use crate::ctx::{Ctx, Invocation};
 use crate::images::build;
+use crate::stack::running::LABEL_PROJECT;
 use crate::stack::trial::{RIVAL, Trial};
 
 const IMAGE: &str = "xtask/drill/rivals/pgbackrest";
 const LIMIT: Duration = Duration::from_secs(60 * 60);
 const SUPERUSER: &str = "postgres";
-/// The label by which everything of a stack of one's own is removed.
-const LABEL: &str = "com.docker.compose.project";
 
 /// As docs/backups.md has it for a host without this program. $1 PostgreSQL, $2 Redis, $3 a folder.
 const BARE_BACKUP: &str = "\
@@ -93,7 +92,7 @@ impl<'a> Rivals<'a> {
         // The server's user reads the dump there; the folder above it is closed.
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?;
         let name = |service: &str| format!("{}-rival-{service}", trial.name());
-        let label = format!("{LABEL}={}", trial.name());
+        let label = format!("{LABEL_PROJECT}={}", trial.name());
         let volume = |name: &str| {
             ctx.run(Invocation::new("docker").args(["volume", "create", "--label", &label, name]))
         };
