@@ -294,11 +294,8 @@ fn wait_for(ctx: &Ctx, what: &str, container: &str, ready: &[&str]) -> Result<()
 fn as_loaded_by_redis(redis: &Redis, backup: &Backup) -> Result<String> {
     let saved = &backup.manifest.redis;
     redis.command(&["DEBUG", "SET-ACTIVE-EXPIRE", "0"])?;
-    let number = |field: &str| -> Result<u64> {
-        let said = redis.info("persistence", field)?;
-        said.parse().with_context(|| format!("read {field}: {said:?}"))
-    };
-    let read = number("rdb_last_load_keys_loaded")? + number("rdb_last_load_keys_expired")?;
+    let fields = ["rdb_last_load_keys_loaded", "rdb_last_load_keys_expired"];
+    let read: u64 = redis.numbers("persistence", fields)?.into_iter().sum();
     ensure!(
         read == saved.keys + saved.other_keys,
         "Redis reads {read} keys from the snapshot, and {} were saved",

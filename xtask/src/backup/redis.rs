@@ -62,15 +62,43 @@ impl<'a> Redis<'a> {
         Invocation::new("docker").args(words).limit(LIMIT)
     }
 
-    /// A field of `INFO`.
+    /// Fields of a section of `INFO`, asked for at once.
     ///
     /// # Errors
     /// The server does not answer, or has no such field.
-    pub(crate) fn info(&self, section: &str, field: &str) -> Result<String> {
+    pub(crate) fn info<const N: usize>(
+        &self,
+        section: &str,
+        fields: [&str; N],
+    ) -> Result<[String; N]> {
         let said = self.ctx.read(self.client().args(["-e", "INFO", section]))?;
-        let line = said.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-        line.map(|value| value.trim().to_owned())
-            .with_context(|| format!("ask Redis for {field}: it is not in INFO {section}"))
+        let mut values = [const { String::new() }; N];
+        for (value, field) in values.iter_mut().zip(fields) {
+            let mut lines = said.lines();
+            let found = lines.find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+            *value = found
+                .map(|value| value.trim().to_owned())
+                .with_context(|| format!("ask Redis for {field}: it is not in INFO {section}"))?;
+        }
+        Ok(values)
+    }
+
+    /// The same for fields that are numbers.
+    ///
+    /// # Errors
+    /// As [`Redis::info`], or one is no number.
+    pub(crate) fn numbers<const N: usize>(
+        &self,
+        section: &str,
+        fields: [&str; N],
+    ) -> Result<[u64; N]> {
+        let mut numbers = [0; N];
+        for ((number, said), field) in
+            numbers.iter_mut().zip(self.info(section, fields)?).zip(fields)
+        {
+            *number = said.parse().with_context(|| format!("read {field}: {said:?}"))?;
+        }
+        Ok(numbers)
     }
 
     /// Saves all keys as they are at one moment: the server forks, and sends what it had then. Where
@@ -236,11 +264,7 @@ impl<'a> Redis<'a> {
     /// # Errors
     /// They do not, or the server does not answer.
     pub(crate) fn check_room(&self, backup: &Backup) -> Result<()> {
-        let number = |field| -> Result<u64> {
-            let said = self.info("memory", field)?;
-            said.parse().with_context(|| format!("read {field}: {said:?}"))
-        };
-        let (used, most) = (number("used_memory")?, number("maxmemory")?);
+        let [used, most] = self.numbers("memory", ["used_memory", "maxmemory"])?;
         let needed = backup.manifest.redis.memory_bytes.unwrap_or(0);
         ensure!(
             most == 0 || used + needed < most,

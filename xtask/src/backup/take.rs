@@ -191,7 +191,7 @@ pub(crate) fn describe_postgres(ctx: &Ctx, container: &Container) -> Result<Serv
 /// # Errors
 /// It does not answer.
 pub(crate) fn describe_redis(ctx: &Ctx, container: &Container) -> Result<Server> {
-    let version = Redis::live(ctx, &container.id).info("server", "redis_version")?;
+    let [version] = Redis::live(ctx, &container.id).info("server", ["redis_version"])?;
     describe(ctx, container, version, "/data")
 }
 
