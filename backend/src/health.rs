@@ -15,7 +15,7 @@ use axum::{
 };
 use redis::Script;
 use serde::Serialize;
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection, Postgres, pool::PoolConnection};
 use tokio::time::timeout;
 
 use crate::{
@@ -76,7 +76,7 @@ async fn readyz(State(app): State<App>) -> Response {
 }
 
 async fn database(app: &App) -> Result<(), String> {
-    let mut connection = app.db.acquire().await.map_err(|error| db::describe(&error))?;
+    let mut connection = alive(app).await.map_err(|error| db::describe(&error))?;
     let history = History::read(&mut connection).await.map_err(|error| error.to_string())?;
     let comparison = history.compare(&app.migrations);
     if comparison.is_current() {
@@ -87,6 +87,19 @@ async fn database(app: &App) -> Result<(), String> {
         Some(problems) => format!("the migrations disagree:{problems}"),
         None => format!("{pending} migrations are to be applied: run `backend migrate`"),
     })
+}
+
+/// The pool hands out what was used a moment ago without a ping, and the server may have ended it
+/// since. One such connection says nothing about the next request, so another is taken.
+async fn alive(app: &App) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+    loop {
+        let mut connection = app.db.acquire().await?;
+        match connection.ping().await {
+            Ok(()) => return Ok(connection),
+            // The pool may hand it out again if it is not told.
+            Err(_) => connection.close_on_drop(),
+        }
+    }
 }
 
 /// A write that is really committed, to the log on the disk and to no table: a row that changed with

@@ -22,8 +22,12 @@ impl App {
 
     /// A setting of its own database, for new connections: the old ones are ended.
     fn alter_database(&self, change: &str) {
+        run_sql(&format!("ALTER DATABASE {} {change}", self.database.app.dbname));
+        self.end_connections();
+    }
+
+    fn end_connections(&self) {
         let name = &self.database.app.dbname;
-        run_sql(&format!("ALTER DATABASE {name} {change}"));
         run_sql(&format!(
             "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
              WHERE datname = '{name}' AND usename = '{}'",
@@ -42,6 +46,17 @@ fn a_database_that_takes_no_write_is_not_ready() {
     app.person().get("/api/session").problem(401);
     app.alter_database("RESET default_transaction_read_only");
     app.is_ready();
+}
+
+/// The pool hands a connection that was used a moment ago out without a ping.
+#[test]
+fn a_connection_that_was_just_ended_says_nothing_about_the_database() {
+    let app = App::spawn();
+    for _ in 0..20 {
+        app.is_ready();
+        app.end_connections();
+        app.is_ready();
+    }
 }
 
 #[test]
