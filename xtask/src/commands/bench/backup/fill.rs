@@ -73,8 +73,9 @@ BEGIN
     END LOOP;
 END $$;
 RESET ROLE;
--- As autovacuum would have done long ago: the first reader shall not pay for it.
-VACUUM (ANALYZE);
+-- As autovacuum would have done long ago: the first reader shall not pay for it. By one process, as it:
+-- several would share a piece of memory of maintenance_work_mem, for which /dev/shm is too small.
+VACUUM (ANALYZE, PARALLEL 0);
 CHECKPOINT;
 ";
 
