@@ -16,7 +16,26 @@ pub(crate) mod redis;
 pub(crate) mod replaced;
 pub(crate) mod restore;
 pub(crate) mod retention;
+mod roles;
 mod sequences;
 pub(crate) mod sink;
 mod swap;
 pub(crate) mod take;
+
+use std::thread;
+
+use anyhow::{Result, anyhow};
+
+/// Does two things at the same time, such as asking two servers, which do not wait for each other. Where
+/// both fail, the first one's error is told.
+fn both<A, B: Send>(
+    first: impl FnOnce() -> Result<A>,
+    second: impl FnOnce() -> Result<B> + Send,
+) -> Result<(A, B)> {
+    thread::scope(|scope| {
+        let second = scope.spawn(second);
+        let first = first();
+        let second = second.join().unwrap_or_else(|_| Err(anyhow!("a thread of xtask panicked")));
+        Ok((first?, second?))
+    })
+}

@@ -9,11 +9,12 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::catalogue::{self, Backup};
-use super::load::{self, Load};
+use super::load::{self, Comparison, Load};
 use super::manifest::{Server, VERIFICATION};
 use super::partial;
 use super::postgres::Postgres;
 use super::redis::{self, Redis};
+use super::roles;
 use crate::ctx::{Ctx, Invocation};
 use crate::stack::running::LABEL_PROJECT;
 use crate::stack::trial;
@@ -153,7 +154,7 @@ fn restore_beside(
     start_redis(ctx, name, &keys, &images.redis, backup)?;
     step.done("without a network");
     let server = Postgres { ctx, container: &postgres, reader: SUPERUSER };
-    load::load_roles(&server, backup, false)?;
+    roles::load(&server, backup, false)?;
     let names: Vec<String> = saved
         .postgres
         .databases
@@ -182,7 +183,7 @@ fn restore_beside(
     let started = Instant::now();
     let step = ctx.ui.step("compare");
     for load in &loads {
-        load.check(&step)?;
+        load.check(Comparison::Rows, &step)?;
     }
     let roles = server.roles()?;
     ensure!(

@@ -160,30 +160,35 @@ impl<'a> Postgres<'a> {
         self.query("postgres", "SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY 1")
     }
 
-    /// The extensions of a database, with their versions.
+    /// How many rows tables have, by their names as a dump writes them. Much cheaper than
+    /// [`Postgres::contents`]: the server counts on several cores, and no row leaves it.
+    ///
+    /// # Errors
+    /// The server refuses it, a table that is not there included.
+    pub(crate) fn counts<'t>(
+        &self,
+        database: &str,
+        tables: impl Iterator<Item = &'t String> + Clone,
+    ) -> Result<Vec<u64>> {
+        let count = |table: &String| format!("SELECT count(*) FROM ONLY {table};\n");
+        let said = self.query(database, &tables.clone().map(count).collect::<String>())?;
+        ensure!(said.len() == tables.count(), "count the rows of {database}: {said:?}");
+        said.iter().map(|line| line.parse().with_context(|| format!("read {line:?}"))).collect()
+    }
+
+    /// The last migration that was applied to a database, and its extensions with their versions.
     ///
     /// # Errors
     /// The server does not answer.
-    pub(crate) fn extensions(&self, database: &str) -> Result<Vec<String>> {
-        self.query(
-            database,
-            "SELECT extname || ' ' || extversion FROM pg_extension ORDER BY extname",
-        )
-    }
-
-    /// The last migration that was applied to a database.
-    ///
-    /// # Errors
-    /// The server does not answer.
-    pub(crate) fn migration(&self, database: &str) -> Result<Option<String>> {
-        if !self.has_migrations(database)? {
-            return Ok(None);
-        }
-        Ok(self.query(database, &format!("SELECT {MIGRATION}"))?.into_iter().next())
-    }
-
-    fn has_migrations(&self, database: &str) -> Result<bool> {
-        Ok(self.query(database, HAS_MIGRATIONS)?.first().is_some_and(|said| said == "t"))
+    pub(crate) fn head(&self, database: &str) -> Result<(Option<String>, Vec<String>)> {
+        let sql = format!(
+            "{HAS_MIGRATIONS} AS has_migrations \\gset\n\\if :has_migrations\n\
+             SELECT coalesce({MIGRATION}, '');\n\\else\nSELECT '';\n\\endif\n\
+             SELECT extname || ' ' || extversion FROM pg_extension ORDER BY extname;"
+        );
+        let mut said = self.query(database, &sql)?.into_iter();
+        let migration = said.next().filter(|name| !name.is_empty());
+        Ok((migration, said.collect()))
     }
 
     /// Saves the roles, without their passwords: those come from the secrets of wherever they are

@@ -1,7 +1,7 @@
 //! Redis' side: a snapshot of the running server, and keys put back into one.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Write};
+use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, ensure};
@@ -101,15 +101,25 @@ impl<'a> Redis<'a> {
         Ok(numbers)
     }
 
-    /// Saves all keys as they are at one moment: the server forks, and sends what it had then. Where
-    /// a restore has replaced the keys and the former ones are wanted, they are saved as those of
+    /// Saves all keys as they are at one moment: the server forks, and sends what it had then. `begin`
+    /// is called as soon as that moment has passed. Where a restore has replaced the keys and the former ones are wanted, they are saved as those of
     /// database 0, and nothing else is.
     ///
     /// # Errors
     /// The server or the disk fails, or the snapshot is not whole.
-    pub(crate) fn dump(&self, step: &Step, sink: &mut Sink, replaced: bool) -> Result<Summary> {
+    pub(crate) fn dump(
+        &self,
+        step: &Step,
+        sink: &mut Sink,
+        replaced: bool,
+        begin: impl FnOnce(),
+    ) -> Result<Summary> {
         let mut pipe = self.ctx.pipe(self.client().args(["--rdb", "-"]))?;
         let mut output = BufReader::with_capacity(1 << 18, pipe.output(PATIENCE)?);
+        // A failure here is met again, and told, by whoever reads on.
+        if output.fill_buf().is_ok_and(|bytes| !bytes.is_empty()) {
+            begin();
+        }
         let mut meter = Meter::new(step);
         let read = if replaced {
             former_keys(&mut output, sink, &mut meter)

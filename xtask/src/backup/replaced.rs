@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 
+use super::both;
 use super::catalogue::Catalogue;
 use super::load::psql;
 use super::postgres::{self, Postgres};
@@ -37,8 +38,10 @@ impl Replaced {
     /// A server does not answer.
     pub(crate) fn find(ctx: &Ctx, servers: &Servers) -> Result<Replaced> {
         let postgres = Postgres { ctx, container: &servers.postgres.id, reader: SUPERUSER };
-        let names = postgres.query(BYSTANDER, "SELECT datname FROM pg_database ORDER BY 1")?;
-        let keys = Redis::live(ctx, &servers.redis.id).has_replaced()?;
+        let (names, keys) = both(
+            || postgres.query(BYSTANDER, "SELECT datname FROM pg_database ORDER BY 1"),
+            || Redis::live(ctx, &servers.redis.id).has_replaced(),
+        )?;
         Ok(Replaced { databases: put_aside(&names), keys })
     }
 

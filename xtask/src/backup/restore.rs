@@ -5,16 +5,18 @@
 //! one transaction, Redis changes two databases in one command. Until then the old data serves,
 //! whatever happens to this program; what it leaves behind has names that the next restore knows.
 
-use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 
+use super::both;
 use super::catalogue::{Backup, Catalogue};
-use super::load::{self, Load, psql};
+use super::drill;
+use super::load::{Comparison, Load, psql};
 use super::manifest::{Database, Server};
 use super::postgres::{self, Postgres};
 use super::redis::Redis;
+use super::roles;
 use super::sequences;
 use super::swap::{Names, quoted, swap_script};
 use super::take::{self, Servers};
@@ -40,6 +42,16 @@ pub(crate) struct Parts {
     pub(crate) redis: bool,
 }
 
+/// What was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) parts: Parts,
+    /// Also from another major version or C library.
+    pub(crate) accepts_other: bool,
+    /// Every row is read back, also of a backup that a drill has proven.
+    pub(crate) compares_rows: bool,
+}
+
 /// A restore that can be done: its conditions were looked at.
 pub(crate) struct Restore<'a> {
     ctx: &'a Ctx,
@@ -48,6 +60,7 @@ pub(crate) struct Restore<'a> {
     postgres: Postgres<'a>,
     redis: Redis<'a>,
     parts: Parts,
+    comparison: Comparison,
 }
 
 impl<'a> Restore<'a> {
@@ -61,41 +74,51 @@ impl<'a> Restore<'a> {
         project: &'a Project,
         servers: &'a Servers,
         backup: &'a Backup,
-        parts: Parts,
-        accepts_other: bool,
+        asked: Asked,
     ) -> Result<Restore<'a>> {
         let postgres = Postgres { ctx, container: &servers.postgres.id, reader: SUPERUSER };
         let redis = Redis::live(ctx, &servers.redis.id);
-        let restore = Restore { ctx, project, backup, postgres, redis, parts };
-        if !accepts_other {
-            restore.check_versions(servers)?;
-        }
-        if parts.redis {
-            redis.check_room(backup)?;
-        }
+        let parts = asked.parts;
+        let is_proven = drill::is_verified(backup)
+            && servers.postgres.image_id == backup.manifest.postgres.server.image_id;
+        let comparison =
+            if is_proven && !asked.compares_rows { Comparison::Counts } else { Comparison::Rows };
+        let restore = Restore { ctx, project, backup, postgres, redis, parts, comparison };
+        both(
+            || restore.check_postgres(servers, asked.accepts_other),
+            || restore.check_redis(servers, asked.accepts_other),
+        )?;
         Ok(restore)
     }
 
-    fn check_versions(&self, servers: &Servers) -> Result<()> {
-        let saved = &self.backup.manifest;
-        if self.parts.postgres {
-            let live = take::describe_postgres(self.ctx, &servers.postgres)?;
-            check_versions("PostgreSQL", &saved.postgres.server, &live)?;
-            ensure!(
-                saved.postgres.server.flavour == live.flavour,
-                "the backup comes from PostgreSQL on {}, and this one runs on {}: the two sort text \
-                 differently, so what is unique or in order there may not be so here. `--force` \
-                 restores it all the same, and builds every index anew; docs/images.md has more",
-                saved.postgres.server.flavour,
-                live.flavour
-            );
+    fn check_postgres(&self, servers: &Servers, accepts_other: bool) -> Result<()> {
+        if !self.parts.postgres || accepts_other {
+            return Ok(());
         }
-        if self.parts.redis {
+        let saved = &self.backup.manifest.postgres.server;
+        let live = take::describe_postgres(self.ctx, &servers.postgres)?;
+        check_versions("PostgreSQL", saved, &live)?;
+        ensure!(
+            saved.flavour == live.flavour,
+            "the backup comes from PostgreSQL on {}, and this one runs on {}: the two sort text \
+             differently, so what is unique or in order there may not be so here. `--force` \
+             restores it all the same, and builds every index anew; docs/images.md has more",
+            saved.flavour,
+            live.flavour
+        );
+        Ok(())
+    }
+
+    fn check_redis(&self, servers: &Servers, accepts_other: bool) -> Result<()> {
+        if !self.parts.redis {
+            return Ok(());
+        }
+        if !accepts_other {
             // Redis sorts nothing by the rules of a language.
             let live = take::describe_redis(self.ctx, &servers.redis)?;
-            check_versions("Redis", &saved.redis.server, &live)?;
+            check_versions("Redis", &self.backup.manifest.redis.server, &live)?;
         }
-        Ok(())
+        self.redis.check_room(self.backup)
     }
 
     /// What will be replaced, for the question before it: databases with their rows, and keys.
@@ -103,6 +126,13 @@ impl<'a> Restore<'a> {
     /// # Errors
     /// A server does not answer, or the stack's database is not in the backup.
     pub(crate) fn replaced(&self) -> Result<Vec<String>> {
+        let count = || self.parts.redis.then(|| self.redis.count(0)).transpose();
+        let (mut replaced, keys) = both(|| self.replaced_rows(), count)?;
+        replaced.extend(keys.map(|keys| format!("{keys} keys of Redis, sessions among them")));
+        Ok(replaced)
+    }
+
+    fn replaced_rows(&self) -> Result<Vec<String>> {
         let mut replaced = Vec::new();
         let live = self.postgres.databases()?;
         for database in self.databases()? {
@@ -112,9 +142,6 @@ impl<'a> Restore<'a> {
                 let rows = self.postgres.query(&database.name, sql)?.concat();
                 replaced.push(format!("the database {} with about {rows} rows", database.name));
             }
-        }
-        if self.parts.redis {
-            replaced.push(format!("{} keys of Redis, sessions among them", self.redis.count(0)?));
         }
         Ok(replaced)
     }
@@ -187,23 +214,18 @@ impl<'a> Restore<'a> {
             postgres: Postgres { ctx, ..self.postgres },
             redis: Redis { ctx, ..self.redis },
             parts: self.parts,
+            comparison: self.comparison,
         }
     }
 
-    /// Rows and keys at the same time: the two servers do not wait for each other.
     fn load_all(&self, databases: &[&Database], names: &[Names]) -> Result<()> {
-        thread::scope(|scope| {
-            let keys = scope.spawn(|| self.load_keys());
-            let rows = self.load_rows(databases, names);
-            let keys = keys.join().unwrap_or_else(|_| Err(anyhow!("a thread of xtask panicked")));
-            rows.and(keys)
-        })?;
+        both(|| self.load_rows(databases, names), || self.load_keys())?;
         self.ctx.check_interrupted()
     }
 
     fn load_rows(&self, databases: &[&Database], names: &[Names]) -> Result<()> {
         if self.parts.postgres {
-            load::load_roles(&self.postgres, self.backup, true)?;
+            roles::load(&self.postgres, self.backup, true)?;
         }
         for (database, names) in databases.iter().zip(names) {
             self.load(database, &names.restored)?;
@@ -232,14 +254,12 @@ impl<'a> Restore<'a> {
         load.run(&step)?;
         step.note("compare");
         // Both only read the rows.
-        thread::scope(|scope| {
-            let analyzed = scope.spawn(|| load.analyze());
-            let checked = load.check(&step);
-            let panicked = |_| Err(anyhow!("a thread of xtask panicked"));
-            checked.and(analyzed.join().unwrap_or_else(panicked))
-        })?;
+        both(|| load.check(self.comparison, &step), || load.analyze())?;
         let rows = database.rows();
-        step.done(format!("{rows} rows, compared with the manifest"));
+        step.done(match self.comparison {
+            Comparison::Rows => format!("{rows} rows, each compared with the manifest"),
+            Comparison::Counts => format!("{rows} rows, counted: this backup was verified"),
+        });
         Ok(())
     }
 
@@ -342,7 +362,7 @@ impl<'a> Restore<'a> {
         let named = saved.iter().find(|database| database.name == wanted);
         let only = saved.iter().find(|database| database.name != MAINTENANCE);
         let database = named.or(only).context("the backup has no database")?;
-        load::load_roles(&self.postgres, self.backup, true)?;
+        roles::load(&self.postgres, self.backup, true)?;
         let copied = self.load(database, into);
         if copied.is_err() {
             let calm = self.ctx.shielded();

@@ -1,16 +1,18 @@
 //! Takes a backup of a running stack.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, anyhow};
 
 use super::catalogue::{self, Backup, Catalogue};
+use super::load::lanes;
 use super::manifest::{
     FORMAT, FileEntry, Manifest, Postgres as SavedPostgres, Redis as SavedRedis, Server,
 };
-use super::postgres::Postgres;
+use super::postgres::{Dumped, Postgres};
 use super::redis::Redis;
 use super::replaced::Replaced;
 use super::sink::Sink;
@@ -73,17 +75,30 @@ pub(crate) fn take(
     let mut files = BTreeMap::new();
     // Redis first: whoever has a session in the backup had a row before it, so that the row is in the
     // backup, too. The other way round a session could name a row that is not there, and the next
-    // sign-up after a restore would get that number and, with it, somebody else's session. What has no
-    // rows in it comes meanwhile.
-    let (redis, around) = thread::scope(|scope| {
-        let redis = scope.spawn(|| save_redis(ctx, &servers.redis, replaced, &create));
+    // sign-up after a restore would get that number and, with it, somebody else's session. The moment of
+    // the keys has passed when the first of them arrives; the rest of them and the rows come together.
+    let (redis, postgres) = thread::scope(|scope| {
+        let (sender, has_begun) = sync_channel(1);
+        // There is room for the one word.
+        let begin = move || {
+            let _ = sender.try_send(());
+        };
+        let redis = scope.spawn(|| save_redis(ctx, &servers.redis, replaced, &create, begin));
         let around = save_around(ctx, &servers.postgres, &create);
+        // Without a word it has failed, which it tells itself.
+        let postgres = match (around, has_begun.recv()) {
+            (Ok(around), Ok(())) => {
+                save_postgres(ctx, &servers.postgres, replaced, around, &mut files, &create)
+            }
+            (Err(error), _) => Err(error),
+            (_, Err(error)) => Err(error).context("wait for the snapshot of Redis"),
+        };
         let redis = redis.join().unwrap_or_else(|_| Err(anyhow!("a thread of xtask panicked")));
-        (redis, around)
+        (redis, postgres)
     });
     let (redis, snapshot) = redis?;
+    let postgres = postgres?;
     files.insert(SNAPSHOT.to_owned(), snapshot);
-    let postgres = save_postgres(ctx, &servers.postgres, replaced, around?, &mut files, &create)?;
     let manifest = Manifest {
         format: FORMAT,
         id: id.clone(),
@@ -128,20 +143,32 @@ fn save_postgres(
     replaced: &Replaced,
     around: Around,
     files: &mut BTreeMap<String, FileEntry>,
-    create: &impl Fn(&str) -> Result<Sink>,
+    create: &(impl Fn(&str) -> Result<Sink> + Sync),
 ) -> Result<SavedPostgres> {
     let server = Postgres::live(ctx, &container.id);
     files.insert(ROLES.to_owned(), around.roles_file);
-    let mut databases = Vec::new();
-    for name in around.databases {
+    let dump = |name: &String| -> Result<Dumped> {
         let step = ctx.ui.step(format!("database {name}"));
-        let now = replaced.databases.get(&name).unwrap_or(&name);
-        let dumped = server.dump(now, &name, &step, create)?;
+        let now = replaced.databases.get(name).unwrap_or(name);
+        let dumped = server.dump(now, name, &step, create)?;
         let rows = dumped.database.rows();
         let stored: u64 = dumped.files.iter().map(|(_, file)| file.bytes).sum();
         step.done(format!("{rows} rows, {} stored", ui::bytes(stored)));
-        files.extend(dumped.files);
-        databases.push(dumped.database);
+        Ok(dumped)
+    };
+    let mut databases = Vec::new();
+    // A few at a time, so that a large one does not have to wait for the small ones, nor they for it.
+    for names in around.databases.chunks(lanes()) {
+        let dumped: Vec<Result<Dumped>> = thread::scope(|scope| {
+            let threads: Vec<_> = names.iter().map(|name| scope.spawn(|| dump(name))).collect();
+            let panicked = |_| Err(anyhow!("a thread of xtask panicked"));
+            threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
+        });
+        for dumped in dumped {
+            let dumped = dumped?;
+            files.extend(dumped.files);
+            databases.push(dumped.database);
+        }
     }
     let (server, roles, roles_file) = (around.server, around.roles, ROLES.to_owned());
     Ok(SavedPostgres { server, roles, roles_file, databases })
@@ -151,12 +178,13 @@ fn save_redis(
     ctx: &Ctx,
     container: &Container,
     replaced: &Replaced,
-    create: &impl Fn(&str) -> Result<Sink>,
+    create: &(impl Fn(&str) -> Result<Sink> + Sync),
+    begin: impl FnOnce(),
 ) -> Result<(SavedRedis, FileEntry)> {
     let server = Redis::live(ctx, &container.id);
     let step = ctx.ui.step("redis");
     let mut sink = create(SNAPSHOT)?;
-    let summary = server.dump(&step, &mut sink, replaced.keys)?;
+    let summary = server.dump(&step, &mut sink, replaced.keys, begin)?;
     let file = sink.finish()?;
     let keys = summary.keys.get(&0).copied().unwrap_or(0);
     let all: u64 = summary.keys.values().sum();

@@ -165,6 +165,10 @@ pub(crate) struct RestoreArgs {
     /// Also from another major version, or from a server that sorts text differently
     #[arg(long)]
     pub(crate) force: bool,
+    /// Read every row back before anything is replaced, also of a backup that was verified, of
+    /// which the rows are only counted
+    #[arg(long)]
+    pub(crate) compare: bool,
     /// Drop what was replaced without saving it
     #[arg(long)]
     pub(crate) skip_safety_backup: bool,

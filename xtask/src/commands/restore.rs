@@ -10,7 +10,7 @@ use crate::backup::catalogue::{self, Backup, Catalogue};
 use crate::backup::manifest::MANIFEST;
 use crate::backup::offsite;
 use crate::backup::replaced::{self, Replaced};
-use crate::backup::restore::{Parts, Restore};
+use crate::backup::restore::{Asked, Parts, Restore};
 use crate::backup::take;
 use crate::cli::{Format, FormatArgs, Part, RestoreArgs};
 use crate::ctx::Ctx;
@@ -52,7 +52,8 @@ pub(crate) fn restore(ctx: &Ctx, env_file: &Path, args: &RestoreArgs) -> Result<
         postgres: args.only != Some(Part::Redis),
         redis: args.only != Some(Part::Postgres) && args.into.is_none(),
     };
-    let restore = Restore::prepare(ctx, &project, &servers, &backup, parts, args.force)?;
+    let asked = Asked { parts, accepts_other: args.force, compares_rows: args.compare };
+    let restore = Restore::prepare(ctx, &project, &servers, &backup, asked)?;
     if let Some(into) = &args.into {
         return copy(ctx, &project, &restore, &backup, into, &args.format);
     }

@@ -85,7 +85,8 @@ fn what_was_acknowledged_before_a_backup_is_there_after_a_restore() {
     stand
         .xtask(&["restore", &id])
         .fails(1, &["replace the database app", "keys of Redis", "--yes"]);
-    stand.xtask(&["restore", &id, "--yes"]).ok().says(&["restored", "was there before"]);
+    let run = stand.xtask(&["restore", &id, "--yes"]).ok();
+    run.says(&["counted: this backup was verified", "restored", "was there before"]);
     end.store(true, Ordering::Relaxed);
     let people: Vec<Person> = load.into_iter().flat_map(|writer| writer.join().unwrap()).collect();
     let known = |person: &&Person| person.signed_up < began;
@@ -122,7 +123,8 @@ fn the_parts_and_a_copy(stand: &Stand, id: &str) {
     let mut newcomer = Visitor::new(stand);
     newcomer.sign_up();
     let rows = stand.sql("SELECT count(*) FROM accounts");
-    stand.xtask(&["restore", id, "--into", "look"]).ok().says(&["nothing else was changed"]);
+    let run = stand.xtask(&["restore", id, "--into", "look", "--compare"]).ok();
+    run.says(&["each compared with the manifest", "nothing else was changed"]);
     stand.xtask(&["restore", id, "--into", "look"]).fails(1, &["a database look already"]);
     let copied = stand.xtask(&[
         "psql",

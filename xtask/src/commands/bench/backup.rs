@@ -31,13 +31,17 @@ const BACKUPS: [&str; 4] = [
     "`pg_dump -Fc`; no Redis",
     "pgBackRest; no Redis",
 ];
-const RESTORES: [&str; 5] = [
-    "`cargo xtask restore --skip-safety-backup`",
+const RESTORES: [&str; 6] = [
+    "`cargo xtask restore --skip-safety-backup`, of a verified backup",
     "`zstd -d \\| psql`, and Redis' snapshot",
     "`pg_restore` with a job per core; no Redis",
     "pgBackRest; no Redis",
-    "`cargo xtask restore`, with the backup of what it replaces",
+    "the same, with the backup of what it replaces",
+    "the first with `--compare`, as of a backup that was not verified",
 ];
+/// Of xtask's own restores, what else they are told.
+const OURS: [(usize, &[&str]); 3] =
+    [(4, &[]), (0, &["--skip-safety-backup"]), (5, &["--skip-safety-backup", "--compare"])];
 /// Where the bare pipeline is in both lists.
 const BARE: usize = 1;
 
@@ -83,7 +87,7 @@ pub(super) fn measure(ctx: &Ctx, trial: &Trial, wanted: &Wanted) -> Result<Strin
         print,
         keys,
         backups: cases(&BACKUPS, &[0]),
-        restores: cases(&RESTORES, &[0, 4]),
+        restores: cases(&RESTORES, &OURS.map(|(index, _)| index)),
     };
     for run in 1..=wanted.runs {
         ctx.ui.say(format!("run {run} of {}", wanted.runs));
@@ -157,7 +161,10 @@ impl Contest<'_> {
         keep(&mut self.restores[2], cost, None);
         rivals.end()?;
 
-        for (index, options) in [(4, [].as_slice()), (0, &["--skip-safety-backup"])] {
+        let step = self.ctx.ui.step("verify").announce();
+        self.ctx.run(self.trial.xtask(self.ctx, &["backup", "verify", &id])?)?;
+        step.done("");
+        for (index, options) in OURS {
             let words: Vec<&str> = ["restore", &id].into_iter().chain(options.to_vec()).collect();
             let cost = self.measure(RESTORES[index], self.trial.xtask(self.ctx, &words)?)?;
             self.compare(postgres, Some(redis.count(0)?)).context(RESTORES[index])?;
