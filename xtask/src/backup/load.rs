@@ -16,7 +16,7 @@ use archive::copy::{self, Contents, Scanner};
 use archive::file;
 
 use super::catalogue::Backup;
-use super::manifest::{Database, compare_tables, tables};
+use super::manifest::{Database, compare_rows, compare_tables, tables};
 use super::postgres::Postgres;
 use super::sink::Meter;
 use crate::ctx::{Invocation, Patient, Pipe};
@@ -29,8 +29,9 @@ const MOST_LANES: usize = 4;
 /// Pieces of rows that wait for a connection: with the size of a piece, the bound on memory.
 const QUEUE: usize = 4;
 /// For these sessions alone: what they write is worth nothing until the swap, which waits for the disk.
-const SETTINGS: &str =
-    "PGOPTIONS=-c synchronous_commit=off -c maintenance_work_mem=128MB -c statement_timeout=0";
+/// There are as many of them as cores, so that helpers of each would only be in each other's way.
+const SETTINGS: &str = "PGOPTIONS=-c synchronous_commit=off -c statement_timeout=0 \
+    -c maintenance_work_mem=128MB -c max_parallel_maintenance_workers=0";
 /// The role that may make databases and give them away; over the socket in the container only.
 const SUPERUSER: &str = "postgres";
 
@@ -44,8 +45,8 @@ pub(crate) fn lanes() -> usize {
 pub(crate) enum Comparison {
     /// Every row is read back.
     Rows,
-    /// The rows of each table are counted. That is enough where a drill has shown that these very files
-    /// become these very rows on this image: [`Load::run`] has compared the bytes on their way in.
+    /// The rows of each table are counted. That is enough where a drill has shown that these very files,
+    /// of which the sums were compared, become these very rows on this image.
     Counts,
 }
 
@@ -58,9 +59,9 @@ pub(crate) struct Load<'a> {
 }
 
 impl Load<'_> {
-    /// Makes the database, with everything that is in the backup. What was read from the files and
-    /// what PostgreSQL says it took is compared with the manifest; what is in the database then,
-    /// [`Load::check`] compares.
+    /// Makes the database, with everything that is in the backup. How many rows were read from the
+    /// files and how many PostgreSQL says it took is compared with the manifest; what is in the
+    /// database then, [`Load::check`] compares.
     ///
     /// # Errors
     /// A program fails, or the rows are not those of the manifest.
@@ -75,8 +76,10 @@ impl Load<'_> {
             .limit(LIMIT);
         feed(self.server.ctx.pipe(command)?, self.open(&self.database.schema_file)?)
             .with_context(|| format!("make the tables of {name}"))?;
-        let contents = self.rows(step).with_context(|| format!("load the rows of {name}"))?;
-        self.compare(&contents).context("what was read from the backup")?;
+        let sent = self.rows(step).with_context(|| format!("load the rows of {name}"))?;
+        let sent = sent.into_iter().map(|(table, content)| (table, content.rows)).collect();
+        none(compare_rows(name, &self.database.tables, &sent))
+            .context("what was read from the backup")?;
         step.note("indexes");
         self.indexes().with_context(|| format!("build the indexes of {name}"))
     }
@@ -97,7 +100,7 @@ impl Load<'_> {
     pub(crate) fn check(&self, comparison: Comparison, step: &Step) -> Result<()> {
         match comparison {
             Comparison::Rows => self.compare(&self.server.contents(self.name, step)?),
-            Comparison::Counts => self.count(),
+            Comparison::Counts => self.compare_counts(),
         }
         .context("what was restored")?;
         let (migration, extensions) = self.server.head(self.name)?;
@@ -117,25 +120,14 @@ impl Load<'_> {
     }
 
     fn compare(&self, contents: &Contents) -> Result<()> {
-        let findings =
-            compare_tables(&self.database.name, &self.database.tables, &tables(contents));
-        ensure!(findings.is_empty(), "is not what was saved: {}", findings.join("; "));
-        Ok(())
+        none(compare_tables(&self.database.name, &self.database.tables, &tables(contents)))
     }
 
-    fn count(&self) -> Result<()> {
-        let saved: Vec<(&String, u64)> = self
-            .database
-            .tables
-            .iter()
-            .filter(|(name, _)| *name != copy::STATEMENTS)
-            .map(|(name, table)| (name, table.rows))
-            .collect();
-        let found = self.server.counts(self.name, saved.iter().map(|(name, _)| *name))?;
-        for ((table, wanted), found) in saved.into_iter().zip(found) {
-            ensure!(found == wanted, "{table} has {found} rows, and {wanted} were saved");
-        }
-        Ok(())
+    fn compare_counts(&self) -> Result<()> {
+        let mut wanted = self.database.tables.clone();
+        wanted.remove(copy::STATEMENTS);
+        let found = self.server.counts(self.name, wanted.keys())?;
+        none(compare_rows(&self.database.name, &wanted, &found))
     }
 
     /// The new database, with the rights and settings of the saved one.
@@ -164,7 +156,7 @@ impl Load<'_> {
             lanes.push(Lane::start(&self.server, self.name)?);
         }
         let mut from = self.open(&self.database.data_file)?;
-        let mut scanner = Scanner::new(Dealer { lanes, next: 0, command: Vec::new() });
+        let mut scanner = Scanner::counting(Dealer { lanes, next: 0, command: Vec::new() });
         let mut buffer = vec![0; file::CHUNK];
         let fed = loop {
             match from.read(&mut buffer) {
@@ -218,6 +210,11 @@ pub(crate) fn psql(server: &Postgres, database: &str) -> Invocation {
 fn inside_with_settings(server: &Postgres, program: &str) -> Invocation {
     let words = ["exec", "--interactive", "--env", SETTINGS, server.container, program];
     Invocation::new("docker").args(words)
+}
+
+fn none(findings: Vec<String>) -> Result<()> {
+    ensure!(findings.is_empty(), "is not what was saved: {}", findings.join("; "));
+    Ok(())
 }
 
 /// A small database is not worth the start of several programs.

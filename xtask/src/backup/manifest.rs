@@ -161,18 +161,31 @@ pub(crate) fn compare_tables(
     wanted: &BTreeMap<String, Table>,
     found: &BTreeMap<String, Table>,
 ) -> Vec<String> {
+    let rows = found.iter().map(|(name, table)| (name.clone(), table.rows)).collect();
+    let mut findings = compare_rows(database, wanted, &rows);
+    let is_other = |(name, table): &(&String, &Table)| {
+        found.get(*name).is_some_and(|f| f.rows == table.rows && f.digest != table.digest)
+    };
+    findings.extend(
+        wanted.iter().filter(is_other).map(|(name, _)| {
+            format!("{database}: the rows of {name} are not those that were saved")
+        }),
+    );
+    findings
+}
+
+/// The same of how many rows the tables have.
+pub(crate) fn compare_rows(
+    database: &str,
+    wanted: &BTreeMap<String, Table>,
+    found: &BTreeMap<String, u64>,
+) -> Vec<String> {
     let mut findings = Vec::new();
     for (name, table) in wanted {
         match found.get(name) {
             None => findings.push(format!("{database}: {name} is missing")),
-            Some(other) if other.rows != table.rows => findings.push(format!(
-                "{database}: {name} has {} rows, and {} were saved",
-                other.rows, table.rows
-            )),
-            Some(other) if other.digest != table.digest => {
-                findings
-                    .push(format!("{database}: the rows of {name} are not those that were saved"));
-            }
+            Some(rows) if *rows != table.rows => findings
+                .push(format!("{database}: {name} has {rows} rows, and {} were saved", table.rows)),
             Some(_) => {}
         }
     }
@@ -232,9 +245,9 @@ mod tests {
         let found = of(&[("a", table(2, "x")), ("b", table(2, "n")), ("d", table(0, "0"))]);
         let expected = [
             "app: a has 2 rows, and 1 were saved",
-            "app: the rows of b are not those that were saved",
             "app: c is missing",
             "app: d was not in the backup",
+            "app: the rows of b are not those that were saved",
         ];
         assert_eq!(compare_tables("app", &wanted, &found), expected);
     }

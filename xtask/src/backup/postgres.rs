@@ -4,6 +4,7 @@
 //! in it, one everything but rows, one the rows. What the manifest says of tables was counted in
 //! the very bytes that were saved, so it cannot belong to another moment.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 
@@ -160,7 +161,7 @@ impl<'a> Postgres<'a> {
         self.query("postgres", "SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY 1")
     }
 
-    /// How many rows tables have, by their names as a dump writes them. Much cheaper than
+    /// How many rows each of these tables has, which are named as a dump names them. Much cheaper than
     /// [`Postgres::contents`]: the server counts on several cores, and no row leaves it.
     ///
     /// # Errors
@@ -169,11 +170,12 @@ impl<'a> Postgres<'a> {
         &self,
         database: &str,
         tables: impl Iterator<Item = &'t String> + Clone,
-    ) -> Result<Vec<u64>> {
+    ) -> Result<BTreeMap<String, u64>> {
         let count = |table: &String| format!("SELECT count(*) FROM ONLY {table};\n");
         let said = self.query(database, &tables.clone().map(count).collect::<String>())?;
-        ensure!(said.len() == tables.count(), "count the rows of {database}: {said:?}");
-        said.iter().map(|line| line.parse().with_context(|| format!("read {line:?}"))).collect()
+        ensure!(said.len() == tables.clone().count(), "count the rows of {database}: {said:?}");
+        let read = |line: &String| line.parse().with_context(|| format!("read {line:?}"));
+        tables.zip(&said).map(|(table, line)| Ok((table.clone(), read(line)?))).collect()
     }
 
     /// The last migration that was applied to a database, and its extensions with their versions.

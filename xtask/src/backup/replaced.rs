@@ -58,12 +58,15 @@ impl Replaced {
 
     fn drop(&self, ctx: &Ctx, servers: &Servers) -> Result<()> {
         let postgres = Postgres { ctx, container: &servers.postgres.id, reader: SUPERUSER };
-        for name in self.databases.values() {
+        let drop = |name: &String| {
             let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(name));
             ctx.run(psql(&postgres, BYSTANDER).stdin(sql))
-                .with_context(|| format!("drop the database {name}"))?;
-        }
-        if self.keys { Redis::live(ctx, &servers.redis.id).discard() } else { Ok(()) }
+                .with_context(|| format!("drop the database {name}"))
+        };
+        let discard =
+            || if self.keys { Redis::live(ctx, &servers.redis.id).discard() } else { Ok(()) };
+        both(|| self.databases.values().try_for_each(drop), discard)?;
+        Ok(())
     }
 }
 

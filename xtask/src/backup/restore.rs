@@ -171,11 +171,20 @@ impl<'a> Restore<'a> {
     /// # Errors
     /// A server does not do it.
     pub(crate) fn sweep(&self) -> Result<()> {
+        both(|| self.sweep_databases(), || self.sweep_keys())?;
+        Ok(())
+    }
+
+    fn sweep_databases(&self) -> Result<()> {
         let names = self.postgres.query(BYSTANDER, "SELECT datname FROM pg_database ORDER BY 1")?;
         for name in names.iter().filter(|name| postgres::is_unfinished(name)) {
             self.ctx.ui.say(format!("removing what an unfinished restore left: {name}"));
             self.drop(name)?;
         }
+        Ok(())
+    }
+
+    fn sweep_keys(&self) -> Result<()> {
         if self.redis.has_replaced()? {
             return Ok(());
         }
