@@ -7,7 +7,13 @@ local now = time[1] * 1000000 + time[2]
 local empty_at, wait = {}, 0
 for i, key in ipairs(KEYS) do
   local interval, burst = tonumber(ARGV[2 * i - 1]), tonumber(ARGV[2 * i])
-  local empty = math.max(tonumber(redis.call('GET', key) or 0), now) + interval
+  local empty = tonumber(redis.call('GET', key) or 0)
+  -- Nothing is let in beyond the burst, so a bucket that is further ahead was charged by a clock that
+  -- has been put back since: it would lock everybody out until the clock is there again.
+  if empty - now > burst * interval then
+    empty = 0
+  end
+  empty = math.max(empty, now) + interval
   empty_at[i] = empty
   wait = math.max(wait, empty - burst * interval - now)
 end

@@ -158,6 +158,27 @@ async fn the_table_holds_as_in_production() {
     assert!((120..=140).contains(&count), "{count}");
 }
 
+/// The same as buckets that were charged an hour ahead of the clock that counts now.
+#[tokio::test]
+async fn a_clock_that_was_put_back_locks_nobody_out() {
+    const HOUR: f64 = 3600.0 * 1e6;
+    let _room = while_redis_has_room();
+    let app = App::spawn();
+    let link = Link::connect(&app.redis(), Duration::from_secs(5), &|_| {}).await.unwrap();
+    let strict = Limits::new(link, Rotating::fixed([7; 64]), false);
+    let (rule, account) = (&limits::SIGN_UP, unique("account"));
+    let (count, _) = passing(&strict, rule, "192.0.2.1", Some(&account)).await;
+    assert_eq!(count, rule.account.burst);
+    let buckets = app.keys("limit");
+    assert_eq!(buckets.len(), 2, "{buckets:?}");
+    for bucket in buckets {
+        let ahead: f64 = redis_connection().get::<_, f64>(&bucket).unwrap() + HOUR;
+        let () = redis_connection().set_ex(&bucket, format!("{ahead:.0}"), 60).unwrap();
+    }
+    let (count, wait) = passing(&strict, rule, "192.0.2.1", Some(&account)).await;
+    assert_eq!(count, rule.account.burst, "wait for {wait} s");
+}
+
 #[test]
 fn redis_knows_neither_addresses_nor_accounts() {
     let app = App::spawn();
