@@ -12,14 +12,28 @@ use crate::undo::Undo;
 
 /// A restart ends every container gracefully, and PostgreSQL may take its time.
 const RESTART: Duration = Duration::from_secs(120);
+/// By whoever looks after it: systemd, the init script where that has started it, or else nobody, as
+/// where `cargo xtask up` did: then the same command line is started again when the process is gone.
+const RESTART_ENGINE: &str = "\
+    if [ -d /run/systemd/system ]; then
+        systemctl restart docker
+    elif [ -s /var/run/docker-ssd.pid ]; then
+        service docker restart
+    else
+        pid=$(cat /var/run/docker.pid)
+        set -- $(tr '\\0' ' ' </proc/$pid/cmdline)
+        kill $pid
+        while kill -0 $pid 2>/dev/null; do sleep 0.1; done
+        setsid \"$@\" >>/var/log/docker.log 2>&1 </dev/null &
+    fi";
 const HOUR: i64 = 3600;
 
 /// The engine ends and comes back, and every container with it.
 pub(super) fn engine(scene: &Scene) -> Running<'_> {
     Box::pin(async move {
-        let restart = "if command -v systemctl >/dev/null && systemctl is-system-running >/dev/null; \
-                       then systemctl restart docker; else service docker restart; fi";
-        run("sh", &["-c", restart], RESTART).await.context("restart the engine")?;
+        // In a session of its own: a drill that is ended meanwhile leaves no machine without an engine.
+        let words = ["--wait", "sh", "-ec", RESTART_ENGINE];
+        run("setsid", &words, RESTART).await.context("restart the engine")?;
         let answers = async || Ok(docker(&["version"]).await.is_ok());
         scene.expect("the engine answers again", RESTART, answers).await;
         scene.healed();
