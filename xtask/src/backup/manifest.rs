@@ -84,6 +84,9 @@ pub(crate) struct Database {
     pub(crate) schema_file: String,
     /// Rows, sequences and large objects, as SQL.
     pub(crate) data_file: String,
+    /// What it took on its server's disk, with its indexes; backups of before November 2026 have none.
+    #[serde(default)]
+    pub(crate) disk_bytes: Option<u64>,
     pub(crate) tables: BTreeMap<String, Table>,
 }
 

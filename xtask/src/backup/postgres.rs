@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::manifest::{self, Database, FileEntry};
 use super::sink::{Meter, Sink, drain};
 use crate::ctx::{Ctx, Invocation, Pipe, Talk};
-use crate::ui::Step;
+use crate::ui::{self, Step};
 
 /// How long a server may say nothing: a lock of a migration is waited for at most a minute.
 const PATIENCE: Duration = Duration::from_secs(10 * 60);
@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(10 * 60);
 const DUMP_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
 /// A question.
 const LIMIT: Duration = Duration::from_secs(5 * 60);
+/// Where the volume is in the container.
+const DATA: &str = "/var/lib/postgresql/data";
 /// Reads everything and writes nothing; over the socket in the container only.
 const READER: &str = "backup";
 /// Stands in the name of a database that is being restored, between its own and the backup's.
@@ -49,6 +51,7 @@ struct Facts {
     settings: Vec<String>,
     extensions: Vec<String>,
     migration: Option<String>,
+    disk_bytes: u64,
 }
 
 /// A dump of a database, in the folder of a backup.
@@ -62,7 +65,7 @@ pub(crate) struct Dumped {
 const FACTS: &str = "\
 SELECT json_build_object(
   'owner', pg_get_userbyid(datdba), 'encoding', pg_encoding_to_char(encoding),
-  'collate', datcollate, 'ctype', datctype,
+  'collate', datcollate, 'ctype', datctype, 'disk_bytes', pg_database_size(oid),
   'extensions', (SELECT coalesce(json_agg(extname || ' ' || extversion ORDER BY extname), '[]')
                  FROM pg_extension),
   'settings', (SELECT coalesce(json_agg(statement), '[]') FROM (
@@ -151,6 +154,29 @@ impl<'a> Postgres<'a> {
             );
         }
         Ok(names)
+    }
+
+    /// Whether databases of a backup fit in beside those that are there. A disk that gets full under a
+    /// restore would make the writes of the live database fail.
+    ///
+    /// # Errors
+    /// They do not, or the container does not answer.
+    pub(crate) fn check_room(&self, databases: &[Database]) -> Result<()> {
+        let said = self.ctx.read(self.inside("df").args(["-Pk", DATA]).limit(LIMIT))?;
+        let free = free_bytes(&said).with_context(|| format!("read what df says: {said:?}"))?;
+        let saved: u64 = databases.iter().filter_map(|database| database.disk_bytes).sum();
+        // The log of all these writes goes beside them, until a checkpoint lets go of it.
+        let needed = saved + saved / 4;
+        ensure!(
+            needed < free,
+            "PostgreSQL's volume has {} left, and what the backup brings needs about {} beside what is \
+             there. Nothing was changed; make room (`cargo xtask doctor` and `docker system df` show \
+             what takes it), or take `--only redis`. `--force` tries all the same; if the volume does get \
+             full, PostgreSQL stops until there is room",
+            ui::bytes(free),
+            ui::bytes(needed)
+        );
+        Ok(())
     }
 
     /// All roles but PostgreSQL's own.
@@ -274,6 +300,7 @@ impl<'a> Postgres<'a> {
             migration: facts.migration,
             schema_file: schema_file.clone(),
             data_file: data_file.clone(),
+            disk_bytes: Some(facts.disk_bytes),
             tables: manifest::tables(&contents),
         };
         Ok(Dumped { database, files: vec![(schema_file, schema), (data_file, data)] })
@@ -311,6 +338,12 @@ impl<'a> Postgres<'a> {
     }
 }
 
+/// What is left of a file system, of the output of `df -Pk`.
+fn free_bytes(said: &str) -> Option<u64> {
+    let free = said.lines().nth(1)?.split_whitespace().nth(3)?;
+    Some(free.parse::<u64>().ok()? << 10)
+}
+
 /// Whether a database is one that a restore has made or put aside.
 pub(crate) fn is_ours(name: &str) -> bool {
     [RESTORED, BEFORE].iter().any(|mark| {
@@ -338,6 +371,14 @@ pub(super) fn copy_output(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_room_on_a_volume_is_read_as_posix_has_it() {
+        let said = "Filesystem     1024-blocks      Used Available Capacity Mounted on\n\
+            /dev/vda         263112772  16000000  79000000      17% /var/lib/postgresql/data\n";
+        assert_eq!(free_bytes(said), Some(79_000_000 << 10));
+        assert_eq!(free_bytes("df: no such file\n"), None);
+    }
 
     #[test]
     fn what_a_restore_keeps_beside_the_live_data_is_known_by_its_name() {

@@ -106,7 +106,7 @@ impl<'a> Restore<'a> {
             saved.flavour,
             live.flavour
         );
-        Ok(())
+        self.postgres.check_room(&self.backup.manifest.postgres.databases)
     }
 
     fn check_redis(&self, servers: &Servers, accepts_other: bool) -> Result<()> {

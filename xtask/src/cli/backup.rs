@@ -162,7 +162,8 @@ pub(crate) struct RestoreArgs {
     /// Make a copy of the database under this name to look at, and replace nothing
     #[arg(long, value_name = "NAME", conflicts_with = "only")]
     pub(crate) into: Option<String>,
-    /// Also from another major version, or from a server that sorts text differently
+    /// Also from another major version, from a server that sorts text differently, or where
+    /// PostgreSQL's volume looks too small
     #[arg(long)]
     pub(crate) force: bool,
     /// Read every row back before anything is replaced, also of a backup that was verified, of
