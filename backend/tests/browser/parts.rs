@@ -1,5 +1,7 @@
 //! Parts of the stack that are away for a while, for tests that are alone on it.
 
+use std::ffi::OsStr;
+use std::fmt::Debug;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -10,26 +12,35 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// A part of the stack that does not work, until this is dropped.
 pub(crate) struct Away {
     container: String,
-    back: &'static str,
+    /// What brings it back.
+    back: Vec<String>,
 }
 
 /// How a part is taken away, and which one.
 pub(crate) type Way = (fn(&str) -> Away, &'static str);
 
 impl Away {
-    /// It is there and says nothing, as on a machine that has no time for it.
+    /// It is there and says nothing, as on a machine that has no time for it. By signals from the host:
+    /// `docker pause` that meets the start of a health check leaves an engine that never resumes it.
     pub(crate) fn frozen(service: &str) -> Self {
-        Self::by("pause", "unpause", service)
+        let container = container(service);
+        let listed = docker(&["top", &container, "-eo", "pid"]).unwrap();
+        let pids: Vec<String> = listed.lines().skip(1).map(|pid| pid.trim().to_owned()).collect();
+        let signal = |name: &str| {
+            let words = ["kill", name].map(str::to_owned).into_iter();
+            words.chain(pids.iter().cloned()).collect::<Vec<_>>()
+        };
+        let away = Self { container, back: signal("-CONT") };
+        run(&signal("-STOP")).expect("this user may send signals to the containers' processes");
+        away
     }
 
     /// It has ended, and nobody is at its address.
     pub(crate) fn stopped(service: &str) -> Self {
-        Self::by("stop", "start", service)
-    }
-
-    fn by(verb: &str, back: &'static str, service: &str) -> Self {
-        let away = Self { container: container(service), back };
-        docker(&[verb, &away.container]).unwrap();
+        let container = container(service);
+        let back = ["docker", "start", &container].map(str::to_owned).to_vec();
+        let away = Self { container, back };
+        docker(&["stop", &away.container]).unwrap();
         away
     }
 }
@@ -38,7 +49,7 @@ impl Drop for Away {
     /// Back to work, whatever became of the test: the next one needs the whole stack.
     fn drop(&mut self) {
         // Said and no panic: there may be one already.
-        if let Err(said) = docker(&[self.back, &self.container]) {
+        if let Err(said) = run(&self.back) {
             eprintln!("{said}");
         }
         let deadline = Instant::now() + LIMIT;
@@ -83,8 +94,13 @@ fn container(service: &str) -> String {
 
 /// What docker prints.
 fn docker(args: &[&str]) -> Result<String, String> {
-    let output = Command::new("docker").args(args).output().expect("start docker");
+    run(&[&["docker"], args].concat())
+}
+
+/// What a program prints.
+fn run<S: AsRef<OsStr> + Debug>(words: &[S]) -> Result<String, String> {
+    let output = Command::new(&words[0]).args(&words[1..]).output().expect("start a program");
     let [printed, said] = [output.stdout, output.stderr]
         .map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
-    if output.status.success() { Ok(printed) } else { Err(format!("docker {args:?}: {said}")) }
+    if output.status.success() { Ok(printed) } else { Err(format!("{words:?}: {said}")) }
 }
