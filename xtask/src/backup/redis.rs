@@ -102,8 +102,8 @@ impl<'a> Redis<'a> {
     }
 
     /// Saves all keys as they are at one moment: the server forks, and sends what it had then. `begin`
-    /// is called as soon as that moment has passed. Where a restore has replaced the keys and the former ones are wanted, they are saved as those of
-    /// database 0, and nothing else is.
+    /// is called as soon as that moment has passed. Where a restore has replaced the keys and the
+    /// former ones are wanted, they are saved as those of database 0, and nothing else is.
     ///
     /// # Errors
     /// The server or the disk fails, or the snapshot is not whole.
