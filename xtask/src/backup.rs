@@ -6,7 +6,9 @@
 //! one that was interrupted.
 
 pub(crate) mod catalogue;
+mod console;
 pub(crate) mod drill;
+mod fit;
 pub(crate) mod load;
 pub(crate) mod manifest;
 pub(crate) mod offsite;
@@ -28,7 +30,7 @@ use anyhow::{Result, anyhow};
 
 /// Does two things at the same time, such as asking two servers, which do not wait for each other. Where
 /// both fail, the first one's error is told.
-fn both<A, B: Send>(
+pub(crate) fn both<A, B: Send>(
     first: impl FnOnce() -> Result<A>,
     second: impl FnOnce() -> Result<B> + Send,
 ) -> Result<(A, B)> {

@@ -45,7 +45,15 @@ pub type Contents = BTreeMap<String, Content>;
 
 /// Gets the parts of a dump in order. Rows come many at a time, each with its line feed.
 pub trait Sink {
-    /// A line outside the rows, without its line feed.
+    /// A line that says nothing to the server, without its line feed: a comment, a command of psql's own.
+    ///
+    /// # Errors
+    /// It does not take it.
+    fn remark(&mut self, _line: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Another line outside the rows, without its line feed.
     ///
     /// # Errors
     /// It does not take it.
@@ -61,11 +69,11 @@ pub trait Sink {
         Ok(())
     }
 
-    /// Some of the table's rows.
+    /// Some of the table's rows, and how many: at least one.
     ///
     /// # Errors
     /// It does not take them.
-    fn rows(&mut self, _rows: &[u8]) -> io::Result<()> {
+    fn rows(&mut self, _rows: &[u8], _count: u64) -> io::Result<()> {
         Ok(())
     }
 
@@ -144,6 +152,17 @@ impl<S: Sink> Scanner<S> {
         (self.sink, contents)
     }
 
+    /// Counts rows that go another way than through [`Scanner::feed`], into the sink that is returned.
+    ///
+    /// # Errors
+    /// No table was begun.
+    pub fn pass(&mut self, rows: u64) -> io::Result<&mut S> {
+        let table = self.table.as_ref().filter(|_| self.rest.is_empty());
+        let table = table.ok_or_else(|| bad("there are rows outside a table"))?;
+        self.contents.entry(table.clone()).or_default().rows += rows;
+        Ok(&mut self.sink)
+    }
+
     fn keep(&mut self, piece: &[u8]) -> io::Result<()> {
         if self.rest.len() + piece.len() > LONGEST_LINE {
             return Err(bad("a line is longer than any row can be"));
@@ -170,7 +189,9 @@ impl<S: Sink> Scanner<S> {
             self.contents.entry(table.clone()).or_default();
             self.sink.begin(&table, line)?;
             self.table = Some(table);
-        } else if !is_remark(line) {
+        } else if is_remark(line) {
+            self.sink.remark(line)?;
+        } else {
             if !is_setting(line) {
                 self.contents.entry(STATEMENTS.to_owned()).or_default().add(line, self.has_digests);
             }
@@ -181,21 +202,25 @@ impl<S: Sink> Scanner<S> {
 
     fn in_table<'a>(&mut self, table: String, lines: &'a [u8]) -> io::Result<&'a [u8]> {
         let content = self.contents.entry(table.clone()).or_default();
+        let before = content.rows;
         let mut start = 0;
         while start < lines.len() {
             let end = start + memchr(b'\n', &lines[start..]).unwrap_or(lines.len() - start - 1);
             let line = &lines[start..end];
             if line == b"\\." {
                 let rows = content.rows;
-                self.sink.rows(&lines[..start])?;
+                if rows > before {
+                    self.sink.rows(&lines[..start], rows - before)?;
+                }
                 self.sink.end(&table, rows)?;
                 return Ok(&lines[end + 1..]);
             }
             content.add(line, self.has_digests);
             start = end + 1;
         }
+        let count = content.rows - before;
         self.table = Some(table);
-        self.sink.rows(lines)?;
+        self.sink.rows(lines, count)?;
         Ok(&[])
     }
 }
@@ -250,8 +275,9 @@ mod tests {
             self.0.push(format!("b {table}"));
             Ok(())
         }
-        fn rows(&mut self, rows: &[u8]) -> io::Result<()> {
+        fn rows(&mut self, rows: &[u8], count: u64) -> io::Result<()> {
             let rows = std::str::from_utf8(rows).unwrap();
+            assert_eq!(rows.lines().count() as u64, count);
             self.0.extend(rows.lines().map(|row| format!("r {row}")));
             Ok(())
         }

@@ -6,7 +6,7 @@ use std::io::{self, BufReader, Read, Write};
 use sha2::{Digest, Sha256};
 
 /// The level of the command line tool: three times smaller rows, at the speed of a disk.
-const LEVEL: i32 = 3;
+pub(crate) const LEVEL: i32 = 3;
 /// Each worker holds about three of these, so that many cores do not take much memory.
 const JOB_BYTES: u32 = 1 << 20;
 /// More cores than this wait for PostgreSQL anyway.
@@ -56,15 +56,19 @@ pub type Decompressor<R> = zstd::Decoder<'static, BufReader<R>>;
 /// # Errors
 /// The library refuses its settings.
 pub fn compressor<W: Write>(to: W) -> io::Result<Compressor<W>> {
-    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
     let mut encoder = zstd::Encoder::new(to, LEVEL)?;
     encoder.include_checksum(true)?;
-    encoder.multithread(cores.min(MOST_WORKERS))?;
+    encoder.multithread(workers())?;
     encoder.set_parameter(zstd::zstd_safe::CParameter::JobSize(JOB_BYTES))?;
     // Each job begins anew. By default it first reads the end of the one before, which with jobs as small
     // as these costs a fifth more time for less than one percent in size.
     encoder.set_parameter(zstd::zstd_safe::CParameter::OverlapSizeLog(1))?;
     Ok(encoder)
+}
+
+/// How many threads compress.
+pub(crate) fn workers() -> u32 {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32).min(MOST_WORKERS)
 }
 
 /// A reader of what [`compressor`] or the command line tool wrote.

@@ -3,4 +3,5 @@
 
 pub mod copy;
 pub mod file;
+pub mod pieces;
 pub mod rdb;

@@ -22,8 +22,6 @@ use crate::stack::trial;
 /// Initialising a database takes seconds, on a busy machine a minute.
 const START_LIMIT: Duration = Duration::from_secs(3 * 60);
 const PAUSE: Duration = Duration::from_millis(100);
-/// The role that restores, and reads what was restored.
-const SUPERUSER: &str = "postgres";
 /// As compose.yaml has them.
 const INITDB: &str =
     "POSTGRES_INITDB_ARGS=--data-checksums --auth-local=peer --auth-host=scram-sha-256";
@@ -153,7 +151,7 @@ fn restore_beside(
     start_postgres(ctx, name, &postgres, &images.postgres)?;
     start_redis(ctx, name, &keys, &images.redis, backup)?;
     step.done("without a network");
-    let server = Postgres { ctx, container: &postgres, reader: SUPERUSER };
+    let server = Postgres::own(ctx, &postgres);
     roles::load(&server, backup, false)?;
     let names: Vec<String> = saved
         .postgres
@@ -162,8 +160,9 @@ fn restore_beside(
         .map(|database| format!("{}_drill", database.name))
         .collect();
     let databases = saved.postgres.databases.iter().zip(&names);
-    let loads: Vec<Load> =
-        databases.map(|(database, name)| Load { server, backup, database, name }).collect();
+    let loads: Vec<Load> = databases
+        .map(|(database, name)| Load { server: &server, backup, database, name })
+        .collect();
     for load in &loads {
         let step = ctx.ui.step(format!("restore {}", load.database.name));
         load.run(&step)?;

@@ -1,7 +1,8 @@
 //! Puts a saved database into a server, under any name, on several connections.
 //!
-//! The tables come first, without indexes. Then the one stream of rows is cut at line ends and dealt
-//! out to as many `psql` as there are cores, so that one large table is loaded by all of them too.
+//! The tables come first, without indexes. Then the pieces of the rows are dealt out to as many `psql` as
+//! there are cores, so that one large table is loaded by all of them too. They go into the container as
+//! they are stored, because every byte that the engine hands on costs more than to uncompress it there.
 //! Indexes and constraints come last, several at a time.
 
 use std::fs::File;
@@ -14,10 +15,11 @@ use std::time::Duration;
 use anyhow::{Context, Error, Result, anyhow, ensure};
 use archive::copy::{self, Contents, Scanner};
 use archive::file;
+use archive::pieces::{self, Piece};
 
 use super::catalogue::Backup;
 use super::manifest::{Database, compare_rows, compare_tables, tables};
-use super::postgres::Postgres;
+use super::postgres::{Postgres, SUPERUSER};
 use super::sink::Meter;
 use crate::ctx::{Invocation, Patient, Pipe};
 use crate::ui::Step;
@@ -28,12 +30,12 @@ const LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
 const MOST_LANES: usize = 4;
 /// Pieces of rows that wait for a connection: with the size of a piece, the bound on memory.
 const QUEUE: usize = 4;
+/// What psql says when it has read everything.
+const AT_END: &str = "(end of the rows)";
 /// For these sessions alone: what they write is worth nothing until the swap, which waits for the disk.
 /// There are as many of them as cores, so that helpers of each would only be in each other's way.
 const SETTINGS: &str = "PGOPTIONS=-c synchronous_commit=off -c statement_timeout=0 \
     -c maintenance_work_mem=128MB -c max_parallel_maintenance_workers=0";
-/// The role that may make databases and give them away; over the socket in the container only.
-const SUPERUSER: &str = "postgres";
 
 /// How many things to do at once.
 pub(crate) fn lanes() -> usize {
@@ -52,7 +54,7 @@ pub(crate) enum Comparison {
 
 /// One of a backup's databases, on its way to a new database of the name `name`.
 pub(crate) struct Load<'a> {
-    pub(crate) server: Postgres<'a>,
+    pub(crate) server: &'a Postgres<'a>,
     pub(crate) backup: &'a Backup,
     pub(crate) database: &'a Database,
     pub(crate) name: &'a str,
@@ -70,7 +72,7 @@ impl Load<'_> {
         step.note("tables");
         self.create().with_context(|| format!("make a database for {name}"))?;
         let words = ["--section=pre-data", "--exit-on-error"];
-        let command = inside_with_settings(&self.server, "pg_restore")
+        let command = inside_with_settings(self.server, "pg_restore")
             .args(["--username", SUPERUSER, "--dbname", self.name])
             .args(words)
             .limit(LIMIT);
@@ -89,7 +91,7 @@ impl Load<'_> {
     /// # Errors
     /// The server refuses it.
     pub(crate) fn analyze(&self) -> Result<()> {
-        let analyze = psql(&self.server, self.name).stdin("ANALYZE");
+        let analyze = psql(self.server, self.name).stdin("ANALYZE");
         self.server.ctx.run(analyze).with_context(|| format!("analyze {}", self.database.name))
     }
 
@@ -140,7 +142,7 @@ impl Load<'_> {
             sql.push_str(&format!("{statement};\n"));
         }
         let saved = self.database;
-        let command = psql(&self.server, "template1")
+        let command = psql(self.server, "template1")
             .args(["--set".to_owned(), format!("database={}", self.name)])
             .args(["--set".to_owned(), format!("owner={}", saved.owner)])
             .args(["--set".to_owned(), format!("encoding={}", saved.encoding)])
@@ -153,25 +155,20 @@ impl Load<'_> {
         let mut meter = Meter::new(step);
         let mut lanes = Vec::new();
         for _ in 0..lanes_for(self.database) {
-            lanes.push(Lane::start(&self.server, self.name)?);
+            lanes.push(Lane::start(self.server, self.name)?);
         }
-        let mut from = self.open(&self.database.data_file)?;
         let mut scanner = Scanner::counting(Dealer { lanes, next: 0, command: Vec::new() });
-        let mut buffer = vec![0; file::CHUNK];
-        let fed = loop {
-            match from.read(&mut buffer) {
-                Ok(0) => break Ok(()),
-                Ok(read) => {
-                    meter.add(read);
-                    if let Err(error) = scanner.feed(&buffer[..read]) {
-                        break Err(error);
-                    }
-                }
-                Err(error) => break Err(error),
+        let fed = pieces::read(self.file(&self.database.data_file)?, |piece| match piece {
+            Piece::Text(text) => {
+                meter.add(text.len());
+                scanner.feed(&text)
             }
-        };
-        let finished = scanner.end();
-        let (dealer, contents) = finished;
+            Piece::Rows(frame, rows) => {
+                meter.add(frame.len());
+                scanner.pass(rows)?.deal(frame)
+            }
+        });
+        let (dealer, contents) = scanner.end();
         let loaded = finish(dealer.lanes, fed)?;
         let contents = contents?;
         let is_table = |name: &&String| *name != copy::STATEMENTS;
@@ -187,7 +184,7 @@ impl Load<'_> {
             umask 077; trap 'rm -f \"$0\"' EXIT; cat >\"$0\" && pg_restore \"$@\" \"$0\"";
         let path = format!("/tmp/{}.schema", self.name);
         let jobs = format!("--jobs={}", lanes());
-        let build = inside_with_settings(&self.server, "sh")
+        let build = inside_with_settings(self.server, "sh")
             .args(["-c", SCRIPT, &path, "--username", SUPERUSER, "--dbname", self.name])
             .args(["--section=post-data", "--exit-on-error", &jobs])
             .limit(LIMIT);
@@ -195,9 +192,12 @@ impl Load<'_> {
     }
 
     fn open(&self, name: &str) -> Result<impl Read + use<>> {
+        Ok(file::decompressor(self.file(name)?)?)
+    }
+
+    fn file(&self, name: &str) -> Result<File> {
         let path = self.backup.path(name);
-        let opened = File::open(&path).with_context(|| format!("open {}", path.display()))?;
-        Ok(file::decompressor(opened)?)
+        File::open(&path).with_context(|| format!("open {}", path.display()))
     }
 }
 
@@ -235,7 +235,7 @@ pub(crate) fn feed(mut pipe: Pipe, mut from: impl Read) -> Result<()> {
     }
 }
 
-/// One psql.
+/// One psql, which is told everything in frames of zstd.
 struct Lane {
     pipe: Pipe,
     sender: SyncSender<Vec<u8>>,
@@ -247,15 +247,31 @@ struct Lane {
 
 impl Lane {
     fn start(server: &Postgres, database: &str) -> Result<Lane> {
+        // A shell knows the exit status of psql alone. That zstd has come to its end too, psql says.
+        const SCRIPT: &str = "zstd -dcq | psql \"$@\"";
         // Not `-q`: it says after each COPY how many rows it took.
         let words = ["-XAt", "--set", "ON_ERROR_STOP=1", "--username", SUPERUSER, "--dbname"];
-        let command = inside_with_settings(server, "psql").args(words).arg(database).limit(LIMIT);
-        let mut pipe = server.ctx.pipe(command)?;
+        let command = inside_with_settings(server, "sh").args(["-c", SCRIPT, "psql"]).args(words);
+        let mut pipe = server.ctx.pipe(command.arg(database).limit(LIMIT))?;
         let (input, output) = (pipe.input()?, pipe.output(LIMIT)?);
         let (sender, receiver) = sync_channel(QUEUE);
         let writer = thread::spawn(move || write_to(input, &receiver));
         let reader = thread::spawn(move || count_copied(output));
         Ok(Lane { pipe, sender, writer, reader, is_open: false })
+    }
+
+    /// Waits until it has done everything: how many rows it took.
+    fn finish(self) -> Result<u64> {
+        let told = pieces::frame(format!("\\echo {AT_END}\n").as_bytes())
+            .and_then(|frame| self.sender.send(frame).map_err(|_| gone()));
+        drop(self.sender);
+        let written = self.writer.join().map_err(|_| anyhow!("a thread of xtask panicked"))?;
+        let counted = self.reader.join().map_err(|_| anyhow!("a thread of xtask panicked"))?;
+        // What psql says is the cause, and a pipe that broke the echo of it.
+        self.pipe.finish()?;
+        written?;
+        told?;
+        Ok(counted?)
     }
 }
 
@@ -266,28 +282,26 @@ fn write_to(mut input: ChildStdin, receiver: &Receiver<Vec<u8>>) -> io::Result<(
     Ok(())
 }
 
-/// Adds up what psql says it copied.
+/// Adds up what psql says it copied, to the word that stands at the end.
 fn count_copied(from: Patient) -> io::Result<u64> {
     let mut copied = 0;
     for line in BufReader::new(from).lines() {
         let line = line?;
+        if line == AT_END {
+            return Ok(copied);
+        }
         copied += line.strip_prefix("COPY ").and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
     }
-    Ok(copied)
+    Err(io::Error::other("psql did not get to see the end of the rows: zstd has stopped before it"))
 }
 
 /// Waits for all of them: how many rows they took together.
 fn finish(lanes: Vec<Lane>, fed: io::Result<()>) -> Result<u64> {
     let (mut copied, mut failures) = (0, Vec::new());
-    for Lane { pipe, sender, writer, reader, .. } in lanes {
-        drop(sender);
-        let written = writer.join().map_err(|_| anyhow!("a thread of xtask panicked"))?;
-        let counted = reader.join().map_err(|_| anyhow!("a thread of xtask panicked"))?;
-        // What psql says is the cause, and a pipe that broke the echo of it.
-        match (pipe.finish(), written, counted) {
-            (Err(error), ..) => failures.push(error),
-            (_, Err(error), _) | (_, _, Err(error)) => failures.push(error.into()),
-            (Ok(()), Ok(()), Ok(count)) => copied += count,
+    for lane in lanes {
+        match lane.finish() {
+            Ok(count) => copied += count,
+            Err(error) => failures.push(error),
         }
     }
     match failures.into_iter().next() {
@@ -300,37 +314,19 @@ fn finish(lanes: Vec<Lane>, fed: io::Result<()>) -> Result<u64> {
 struct Dealer {
     lanes: Vec<Lane>,
     next: usize,
-    /// The COPY command of the table that is being loaded.
+    /// The COPY command of the table that is being loaded, as a frame of zstd.
     command: Vec<u8>,
 }
 
 impl Dealer {
-    fn send(&mut self, lane: usize, bytes: &[u8]) -> io::Result<()> {
-        self.lanes[lane].sender.send(bytes.to_vec()).map_err(|_| gone())
-    }
-}
-
-fn gone() -> io::Error {
-    io::Error::from(io::ErrorKind::BrokenPipe)
-}
-
-impl copy::Sink for Dealer {
-    fn statement(&mut self, line: &[u8]) -> io::Result<()> {
-        let line = [line, b"\n"].concat();
-        let everywhere = if copy::is_setting(&line) { self.lanes.len() } else { 1 };
-        (0..everywhere).try_for_each(|lane| self.send(lane, &line))
+    fn send(&mut self, lane: usize, line: &[u8]) -> io::Result<()> {
+        let line = pieces::frame(&[line, b"\n"].concat())?;
+        self.lanes[lane].sender.send(line).map_err(|_| gone())
     }
 
-    fn begin(&mut self, _table: &str, command: &[u8]) -> io::Result<()> {
-        self.command = [command, b"\n"].concat();
-        Ok(())
-    }
-
-    fn rows(&mut self, rows: &[u8]) -> io::Result<()> {
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let mut piece = rows.to_vec();
+    /// Hands on rows of the table that is being loaded, as a frame of zstd.
+    fn deal(&mut self, rows: Vec<u8>) -> io::Result<()> {
+        let mut piece = rows;
         let count = self.lanes.len();
         for turn in 0.. {
             let lane = &mut self.lanes[self.next];
@@ -357,11 +353,32 @@ impl copy::Sink for Dealer {
         }
         Ok(())
     }
+}
+
+fn gone() -> io::Error {
+    io::Error::from(io::ErrorKind::BrokenPipe)
+}
+
+impl copy::Sink for Dealer {
+    fn statement(&mut self, line: &[u8]) -> io::Result<()> {
+        let everywhere = if copy::is_setting(line) { self.lanes.len() } else { 1 };
+        (0..everywhere).try_for_each(|lane| self.send(lane, line))
+    }
+
+    fn begin(&mut self, _table: &str, command: &[u8]) -> io::Result<()> {
+        self.command = pieces::frame(&[command, b"\n"].concat())?;
+        Ok(())
+    }
+
+    fn rows(&mut self, rows: &[u8], _count: u64) -> io::Result<()> {
+        self.deal(pieces::frame(rows)?)
+    }
 
     fn end(&mut self, _table: &str, _rows: u64) -> io::Result<()> {
-        for lane in self.lanes.iter_mut().filter(|lane| lane.is_open) {
-            lane.is_open = false;
-            lane.sender.send(b"\\.\n".to_vec()).map_err(|_| gone())?;
+        for lane in 0..self.lanes.len() {
+            if std::mem::take(&mut self.lanes[lane].is_open) {
+                self.send(lane, b"\\.")?;
+            }
         }
         Ok(())
     }

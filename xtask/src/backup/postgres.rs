@@ -5,15 +5,18 @@
 //! the very bytes that were saved, so it cannot belong to another moment.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Write;
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, ensure};
-use archive::copy::{Contents, Nowhere, Scanner};
+use archive::copy::{self, Contents, Nowhere, Scanner};
+use archive::file::Hashed;
 use serde::Deserialize;
 
+use super::console::Console;
 use super::manifest::{self, Database, FileEntry};
-use super::sink::{Meter, Sink, drain};
+use super::sink::{self, Meter, Rows, Sink, drain};
 use crate::ctx::{Ctx, Invocation, Pipe, Talk};
 use crate::ui::{self, Step};
 
@@ -27,18 +30,20 @@ const LIMIT: Duration = Duration::from_secs(5 * 60);
 const DATA: &str = "/var/lib/postgresql/data";
 /// Reads everything and writes nothing; over the socket in the container only.
 const READER: &str = "backup";
+/// Makes databases and gives them their names; over the socket in the container only.
+pub(crate) const SUPERUSER: &str = "postgres";
 /// Stands in the name of a database that is being restored, between its own and the backup's.
 pub(crate) const RESTORED: &str = "_restore_";
 /// Stands in the name of a database that a restore has put aside.
 pub(crate) const BEFORE: &str = "_before_";
 
 /// A server in a container.
-#[derive(Clone, Copy)]
 pub(crate) struct Postgres<'a> {
     pub(crate) ctx: &'a Ctx,
     pub(crate) container: &'a str,
-    /// The role that reads.
-    pub(crate) reader: &'a str,
+    /// The role that asks.
+    role: &'a str,
+    console: Console,
 }
 
 /// What the catalogue of a database says of it.
@@ -103,7 +108,12 @@ HAVING count(*) > 0 \\gexec";
 impl<'a> Postgres<'a> {
     /// The live server, read with the role that cannot write.
     pub(crate) fn live(ctx: &'a Ctx, container: &'a str) -> Postgres<'a> {
-        Postgres { ctx, container, reader: READER }
+        Postgres { ctx, container, role: READER, console: Console::default() }
+    }
+
+    /// A server to restore into, as the role that may do everything.
+    pub(crate) fn own(ctx: &'a Ctx, container: &'a str) -> Postgres<'a> {
+        Postgres { ctx, container, role: SUPERUSER, console: Console::default() }
     }
 
     /// A program in the container.
@@ -111,18 +121,18 @@ impl<'a> Postgres<'a> {
         Invocation::new("docker").args(["exec", "--interactive", self.container, program])
     }
 
-    fn psql(&self, database: &str) -> Invocation {
-        let words = ["-XAtq", "--set", "ON_ERROR_STOP=1", "--username", self.reader, "--dbname"];
-        self.inside("psql").args(words).arg(database).limit(LIMIT)
+    /// psql, which stops at the first mistake, without the database that comes behind it.
+    fn psql(&self) -> Invocation {
+        let words = ["-XAtq", "--set", "ON_ERROR_STOP=1", "--username", self.role, "--dbname"];
+        self.inside("psql").args(words)
     }
 
-    /// What one query says, row by row.
+    /// What a query says, or several of them: row by row.
     ///
     /// # Errors
     /// The server refuses it.
     pub(crate) fn query(&self, database: &str, sql: &str) -> Result<Vec<String>> {
-        let said = self.ctx.read(self.psql(database).stdin(sql))?;
-        Ok(said.lines().map(str::to_owned).collect())
+        self.console.ask(self.ctx, self.psql().limit(DUMP_LIMIT), database, sql)
     }
 
     /// Such as 15.20.
@@ -225,7 +235,7 @@ impl<'a> Postgres<'a> {
     /// # Errors
     /// The server or the disk fails.
     pub(crate) fn dump_roles(&self, sink: &mut Sink) -> Result<()> {
-        let words = ["--roles-only", "--no-role-passwords", "--username", self.reader];
+        let words = ["--roles-only", "--no-role-passwords", "--username", self.role];
         let command = self.inside("pg_dumpall").args(words).limit(DUMP_LIMIT);
         copy_output(self.ctx.pipe(command)?, |piece| sink.write_all(piece))
     }
@@ -239,9 +249,9 @@ impl<'a> Postgres<'a> {
         now: &str,
         name: &str,
         step: &Step,
-        create: impl Fn(&str) -> Result<Sink>,
+        create: impl Fn(&str) -> Result<Hashed<File>>,
     ) -> Result<Dumped> {
-        let mut session = Talk::start(self.ctx, self.psql(now).limit(DUMP_LIMIT), PATIENCE)?;
+        let mut session = Talk::start(self.ctx, self.psql().arg(now).limit(DUMP_LIMIT), PATIENCE)?;
         match self.dump_in(&mut session, now, name, step, create) {
             Ok(dumped) => {
                 session.finish().with_context(|| format!("keep the snapshot of {name}"))?;
@@ -258,7 +268,7 @@ impl<'a> Postgres<'a> {
         now: &str,
         name: &str,
         step: &Step,
-        create: impl Fn(&str) -> Result<Sink>,
+        create: impl Fn(&str) -> Result<Hashed<File>>,
     ) -> Result<Dumped> {
         let snapshot = session
             .ask("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_export_snapshot();")?;
@@ -272,23 +282,19 @@ impl<'a> Postgres<'a> {
 
         let words =
             ["--format=custom", "--compress=0", "--section=pre-data", "--section=post-data"];
-        let mut sink = create(&schema_file)?;
+        let mut sink = Sink::new(create(&schema_file)?)?;
         let command = self.pg_dump(now).args(words).arg(format!("--snapshot={snapshot}"));
         copy_output(self.ctx.pipe(command)?, |piece| sink.write_all(piece))
             .with_context(|| format!("save the schema of {name}"))?;
         let schema = sink.finish()?;
         ensure!(schema.raw_bytes > 0, "pg_dump wrote nothing for the schema of {name}");
 
-        let mut sink = create(&data_file)?;
+        let sink = Rows::new(create(&data_file)?)?;
         let words = ["--section=data".to_owned(), format!("--snapshot={snapshot}")];
-        let mut meter = Meter::new(step);
-        let contents = self
-            .scan(self.pg_dump(now).args(words), |piece| {
-                meter.add(piece.len());
-                sink.write_all(piece)
-            })
+        let (sink, contents) = self
+            .scan(self.pg_dump(now).args(words), sink, step)
             .with_context(|| format!("save the rows of {name}"))?;
-        let data = sink.finish()?;
+        let data = sink::finish_rows(sink)?;
         let database = Database {
             name: name.to_owned(),
             owner: facts.owner,
@@ -311,30 +317,25 @@ impl<'a> Postgres<'a> {
     /// # Errors
     /// The server fails.
     pub(crate) fn contents(&self, database: &str, step: &Step) -> Result<Contents> {
-        let mut meter = Meter::new(step);
-        self.scan(self.pg_dump(database).arg("--section=data"), |piece| {
-            meter.add(piece.len());
-            Ok(())
-        })
-        .with_context(|| format!("read the rows of {database}"))
+        let command = self.pg_dump(database).arg("--section=data");
+        let scanned = self.scan(command, Nowhere, step);
+        Ok(scanned.with_context(|| format!("read the rows of {database}"))?.1)
     }
 
     fn pg_dump(&self, database: &str) -> Invocation {
-        let words = ["--username", self.reader, "--dbname", database];
+        let words = ["--username", self.role, "--dbname", database];
         self.inside("pg_dump").args(words).limit(DUMP_LIMIT)
     }
 
-    fn scan(
-        &self,
-        command: Invocation,
-        mut on_piece: impl FnMut(&[u8]) -> std::io::Result<()>,
-    ) -> Result<Contents> {
-        let mut scanner = Scanner::new(Nowhere);
-        copy_output(self.ctx.pipe(command)?, |piece| {
-            scanner.feed(piece)?;
-            on_piece(piece)
+    /// Hands a dump's parts to `sink`: what they were.
+    fn scan<S: copy::Sink>(&self, dump: Invocation, sink: S, step: &Step) -> Result<(S, Contents)> {
+        let mut scanner = Scanner::new(sink);
+        let mut meter = Meter::new(step);
+        copy_output(self.ctx.pipe(dump)?, |piece| {
+            meter.add(piece.len());
+            scanner.feed(piece)
         })?;
-        Ok(scanner.finish()?.1)
+        Ok(scanner.finish()?)
     }
 }
 

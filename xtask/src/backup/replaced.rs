@@ -9,7 +9,6 @@ use anyhow::{Context, Result};
 
 use super::both;
 use super::catalogue::Catalogue;
-use super::load::psql;
 use super::postgres::{self, Postgres};
 use super::redis::Redis;
 use super::swap::quoted;
@@ -17,8 +16,6 @@ use super::take::{self, Servers};
 use crate::ctx::Ctx;
 use crate::stack::project::Project;
 
-/// May see and drop every database; over the socket in the container only.
-const SUPERUSER: &str = "postgres";
 /// Through which databases are dropped: nobody keeps data in it.
 const BYSTANDER: &str = "template1";
 
@@ -36,11 +33,10 @@ impl Replaced {
     ///
     /// # Errors
     /// A server does not answer.
-    pub(crate) fn find(ctx: &Ctx, servers: &Servers) -> Result<Replaced> {
-        let postgres = Postgres { ctx, container: &servers.postgres.id, reader: SUPERUSER };
+    pub(crate) fn find(postgres: &Postgres, redis: &Redis) -> Result<Replaced> {
         let (names, keys) = both(
             || postgres.query(BYSTANDER, "SELECT datname FROM pg_database ORDER BY 1"),
-            || Redis::live(ctx, &servers.redis.id).has_replaced(),
+            || redis.has_replaced(),
         )?;
         Ok(Replaced { databases: put_aside(&names), keys })
     }
@@ -57,11 +53,11 @@ impl Replaced {
     }
 
     fn drop(&self, ctx: &Ctx, servers: &Servers) -> Result<()> {
-        let postgres = Postgres { ctx, container: &servers.postgres.id, reader: SUPERUSER };
+        let postgres = Postgres::own(ctx, &servers.postgres.id);
         let drop = |name: &String| {
             let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(name));
-            ctx.run(psql(&postgres, BYSTANDER).stdin(sql))
-                .with_context(|| format!("drop the database {name}"))
+            let dropped = postgres.query(BYSTANDER, &sql);
+            dropped.map(|_| ()).with_context(|| format!("drop the database {name}"))
         };
         let discard =
             || if self.keys { Redis::live(ctx, &servers.redis.id).discard() } else { Ok(()) };
@@ -91,12 +87,14 @@ pub(crate) fn settle(
     project: &Project,
     catalogue: &Catalogue,
     servers: &Servers,
+    postgres: &Postgres,
     reason: &str,
     is_copied: bool,
 ) -> Result<Option<String>> {
     let mut copy = None;
+    let redis = Redis::live(ctx, &servers.redis.id);
     loop {
-        let replaced = Replaced::find(ctx, servers)?;
+        let replaced = Replaced::find(postgres, &redis)?;
         if replaced.is_empty() {
             catalogue.forget_replaced()?;
             return Ok(copy);

@@ -12,19 +12,19 @@ use anyhow::{Context, Result, ensure};
 use super::both;
 use super::catalogue::{Backup, Catalogue};
 use super::drill;
-use super::load::{Comparison, Load, psql};
-use super::manifest::{Database, Server};
-use super::postgres::{self, Postgres};
+use super::fit;
+use super::load::{Comparison, Load};
+use super::manifest::Database;
+use super::postgres::{self, Postgres, SUPERUSER};
 use super::redis::Redis;
+use super::replaced::Replaced;
 use super::roles;
 use super::sequences;
 use super::swap::{Names, quoted, swap_script};
-use super::take::{self, Servers};
+use super::take::Servers;
 use crate::ctx::{Ctx, Invocation};
 use crate::stack::project::Project;
 
-/// Makes databases and gives them their names; over the socket in the container only.
-const SUPERUSER: &str = "postgres";
 /// Through which names are changed: nobody can be connected to a database that changes its own.
 const BYSTANDER: &str = "template1";
 /// PostgreSQL's own database for maintenance: restored where somebody keeps tables in it.
@@ -76,7 +76,7 @@ impl<'a> Restore<'a> {
         backup: &'a Backup,
         asked: Asked,
     ) -> Result<Restore<'a>> {
-        let postgres = Postgres { ctx, container: &servers.postgres.id, reader: SUPERUSER };
+        let postgres = Postgres::own(ctx, &servers.postgres.id);
         let redis = Redis::live(ctx, &servers.redis.id);
         let parts = asked.parts;
         let is_proven = drill::is_verified(backup)
@@ -85,40 +85,29 @@ impl<'a> Restore<'a> {
             if is_proven && !asked.compares_rows { Comparison::Counts } else { Comparison::Rows };
         let restore = Restore { ctx, project, backup, postgres, redis, parts, comparison };
         both(
-            || restore.check_postgres(servers, asked.accepts_other),
-            || restore.check_redis(servers, asked.accepts_other),
+            || match parts.postgres && !asked.accepts_other {
+                true => fit::postgres(&restore.postgres, &servers.postgres, backup),
+                false => Ok(()),
+            },
+            || match parts.redis {
+                true => fit::redis(&restore.redis, &servers.redis, backup, asked.accepts_other),
+                false => Ok(()),
+            },
         )?;
         Ok(restore)
     }
 
-    fn check_postgres(&self, servers: &Servers, accepts_other: bool) -> Result<()> {
-        if !self.parts.postgres || accepts_other {
-            return Ok(());
-        }
-        let saved = &self.backup.manifest.postgres.server;
-        let live = take::describe_postgres(self.ctx, &servers.postgres)?;
-        check_versions("PostgreSQL", saved, &live)?;
-        ensure!(
-            saved.flavour == live.flavour,
-            "the backup comes from PostgreSQL on {}, and this one runs on {}: the two sort text \
-             differently, so what is unique or in order there may not be so here. `--force` \
-             restores it all the same, and builds every index anew; docs/images.md has more",
-            saved.flavour,
-            live.flavour
-        );
-        self.postgres.check_room(&self.backup.manifest.postgres.databases)
+    /// The server that it goes into.
+    pub(crate) fn postgres(&self) -> &Postgres<'a> {
+        &self.postgres
     }
 
-    fn check_redis(&self, servers: &Servers, accepts_other: bool) -> Result<()> {
-        if !self.parts.redis {
-            return Ok(());
-        }
-        if !accepts_other {
-            // Redis sorts nothing by the rules of a language.
-            let live = take::describe_redis(self.ctx, &servers.redis)?;
-            check_versions("Redis", &self.backup.manifest.redis.server, &live)?;
-        }
-        self.redis.check_room(self.backup)
+    /// What an earlier restore has put aside.
+    ///
+    /// # Errors
+    /// A server does not answer.
+    pub(crate) fn aside(&self) -> Result<Replaced> {
+        Replaced::find(&self.postgres, &self.redis)
     }
 
     /// What will be replaced, for the question before it: databases with their rows, and keys.
@@ -220,7 +209,7 @@ impl<'a> Restore<'a> {
             ctx,
             project: self.project,
             backup: self.backup,
-            postgres: Postgres { ctx, ..self.postgres },
+            postgres: Postgres::own(ctx, self.postgres.container),
             redis: Redis { ctx, ..self.redis },
             parts: self.parts,
             comparison: self.comparison,
@@ -257,7 +246,7 @@ impl<'a> Restore<'a> {
 
     /// Makes a database of the name `into` from a saved one, and compares it with the manifest.
     fn load(&self, database: &Database, into: &str) -> Result<()> {
-        let (server, backup) = (self.postgres, self.backup);
+        let (server, backup) = (&self.postgres, self.backup);
         let load = Load { server, backup, database, name: into };
         let step = self.ctx.ui.step(format!("restore {}", database.name));
         load.run(&step)?;
@@ -337,7 +326,7 @@ impl<'a> Restore<'a> {
                     let headroom = sequences::HEADROOM;
                     sequences::raise(&self.postgres, &names.live, &names.restored, headroom)?;
                 }
-                self.ctx.run(psql(&self.postgres, BYSTANDER).stdin(swap_script(names, &live)))
+                self.postgres.query(BYSTANDER, &swap_script(names, &live)).map(|_| ())
             },
         )?;
         let live = self.postgres.query(BYSTANDER, "SELECT datname FROM pg_database")?;
@@ -350,8 +339,9 @@ impl<'a> Restore<'a> {
 
     fn drop(&self, name: &str) -> Result<()> {
         let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(name));
-        self.ctx
-            .run(psql(&self.postgres, BYSTANDER).stdin(sql))
+        self.postgres
+            .query(BYSTANDER, &sql)
+            .map(|_| ())
             .with_context(|| format!("drop the database {name}"))
     }
 
@@ -378,36 +368,5 @@ impl<'a> Restore<'a> {
             let _ = self.on(&calm).drop(into);
         }
         copied
-    }
-}
-
-fn check_versions(what: &str, saved: &Server, live: &Server) -> Result<()> {
-    let major = |version: &str| version.split('.').next().unwrap_or_default().to_owned();
-    ensure!(
-        major(&saved.version) == major(&live.version),
-        "the backup comes from {what} {}, and this one is {}. Start the stack with the major version \
-         of the backup, or pass `--force` to restore across versions; newer servers as a rule read \
-         what older ones wrote",
-        saved.version,
-        live.version
-    );
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn another_major_version_is_told_with_the_remedy() {
-        let server = |version: &str| Server {
-            version: version.to_owned(),
-            image: String::new(),
-            image_id: String::new(),
-            flavour: "musl".to_owned(),
-        };
-        assert!(check_versions("PostgreSQL", &server("15.20"), &server("15.4")).is_ok());
-        let error = check_versions("PostgreSQL", &server("15.20"), &server("16.1")).unwrap_err();
-        assert!(error.to_string().contains("--force"), "{error}");
     }
 }

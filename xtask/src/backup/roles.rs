@@ -7,7 +7,6 @@ use anyhow::{Context, Result};
 use archive::file;
 
 use super::catalogue::Backup;
-use super::load::psql;
 use super::postgres::Postgres;
 
 /// Makes the roles of a backup that the server does not have, with the attributes, settings and
@@ -26,7 +25,7 @@ pub(crate) fn load(server: &Postgres, backup: &Backup, only_missing: bool) -> Re
     if script.trim().is_empty() {
         return Ok(());
     }
-    server.ctx.run(psql(server, "postgres").stdin(script)).context("restore the roles")
+    server.query("postgres", &script).map(|_| ()).context("restore the roles")
 }
 
 /// The statements of `pg_dumpall --roles-only` that a server with these roles can run.

@@ -6,7 +6,6 @@
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use super::load::psql;
 use super::postgres::Postgres;
 use super::swap::literal;
 
@@ -47,8 +46,8 @@ pub(super) fn raise(server: &Postgres, from: &str, to: &str, headroom: i64) -> R
     }
     let script: String = sequences.iter().map(|one| statement(one, headroom)).collect();
     server
-        .ctx
-        .run(psql(server, to).stdin(script))
+        .query(to, &script)
+        .map(|_| ())
         .with_context(|| format!("let {to} go on from the numbers that {from} has given out"))
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use archive::file::{self, Hashed};
+use archive::pieces;
 
 use super::manifest::FileEntry;
 use crate::ctx::Patient;
@@ -15,18 +16,33 @@ use crate::ui::{self, Step};
 /// How often the live line is drawn anew.
 const REDRAW: Duration = Duration::from_millis(200);
 
+/// A new file, which hashes what it gets.
+///
+/// # Errors
+/// The file cannot be made.
+pub(crate) fn create(path: &Path) -> Result<Hashed<File>> {
+    let file = File::create_new(path).with_context(|| format!("make {}", path.display()))?;
+    Ok(Hashed::new(file))
+}
+
+/// Ends a file and waits until it is on the disk.
+fn entry(file: Hashed<File>, raw_bytes: u64) -> Result<FileEntry> {
+    let (file, bytes, sha256) = file.finish();
+    file.sync_all()?;
+    Ok(FileEntry { bytes, raw_bytes, sha256 })
+}
+
 /// Takes what a server writes.
 pub(crate) struct Sink {
-    encoder: archive::file::Compressor<Hashed<File>>,
+    encoder: file::Compressor<Hashed<File>>,
     raw_bytes: u64,
 }
 
 impl Sink {
     /// # Errors
-    /// The file cannot be made.
-    pub(crate) fn create(path: &Path) -> Result<Sink> {
-        let file = File::create_new(path).with_context(|| format!("make {}", path.display()))?;
-        Ok(Sink { encoder: file::compressor(Hashed::new(file))?, raw_bytes: 0 })
+    /// The library refuses its settings.
+    pub(crate) fn new(to: Hashed<File>) -> Result<Sink> {
+        Ok(Sink { encoder: file::compressor(to)?, raw_bytes: 0 })
     }
 
     /// Ends the file and waits until it is on the disk.
@@ -34,10 +50,20 @@ impl Sink {
     /// # Errors
     /// The disk does not take it.
     pub(crate) fn finish(self) -> Result<FileEntry> {
-        let (file, bytes, sha256) = self.encoder.finish()?.finish();
-        file.sync_all()?;
-        Ok(FileEntry { bytes, raw_bytes: self.raw_bytes, sha256 })
+        entry(self.encoder.finish()?, self.raw_bytes)
     }
+}
+
+/// Takes rows.
+pub(crate) type Rows = pieces::Writer<Hashed<File>>;
+
+/// Ends a file of rows and waits until it is on the disk.
+///
+/// # Errors
+/// The disk does not take it.
+pub(crate) fn finish_rows(rows: Rows) -> Result<FileEntry> {
+    let (file, raw_bytes) = rows.finish()?;
+    entry(file, raw_bytes)
 }
 
 impl Write for Sink {

@@ -1,11 +1,13 @@
 //! Takes a backup of a running stack.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, anyhow};
+use archive::file::Hashed;
 
 use super::catalogue::{self, Backup, Catalogue};
 use super::load::lanes;
@@ -15,7 +17,7 @@ use super::manifest::{
 use super::postgres::{Dumped, Postgres};
 use super::redis::Redis;
 use super::replaced::Replaced;
-use super::sink::Sink;
+use super::sink::{self, Sink};
 use crate::ctx::{Ctx, Invocation};
 use crate::stack::project::Project;
 use crate::stack::running::{self, Container};
@@ -71,7 +73,7 @@ pub(crate) fn take(
     let started = Instant::now();
     let id = catalogue::id_of(began);
     let partial = catalogue.begin(&id)?;
-    let create = |name: &str| Sink::create(&partial.folder().join(name));
+    let create = |name: &str| sink::create(&partial.folder().join(name));
     let mut files = BTreeMap::new();
     // Redis first: whoever has a session in the backup had a row before it, so that the row is in the
     // backup, too. The other way round a session could name a row that is not there, and the next
@@ -127,11 +129,12 @@ struct Around {
 fn save_around(
     ctx: &Ctx,
     container: &Container,
-    create: &impl Fn(&str) -> Result<Sink>,
+    create: &impl Fn(&str) -> Result<Hashed<File>>,
 ) -> Result<Around> {
     let postgres = Postgres::live(ctx, &container.id);
-    let server = describe_postgres(ctx, container).context("ask PostgreSQL before the backup")?;
-    let mut sink = create(ROLES)?;
+    let server =
+        describe_postgres(&postgres, container).context("ask PostgreSQL before the backup")?;
+    let mut sink = Sink::new(create(ROLES)?)?;
     postgres.dump_roles(&mut sink).context("save the roles")?;
     let roles_file = sink.finish()?;
     Ok(Around { server, roles: postgres.roles()?, roles_file, databases: postgres.databases()? })
@@ -143,7 +146,7 @@ fn save_postgres(
     replaced: &Replaced,
     around: Around,
     files: &mut BTreeMap<String, FileEntry>,
-    create: &(impl Fn(&str) -> Result<Sink> + Sync),
+    create: &(impl Fn(&str) -> Result<Hashed<File>> + Sync),
 ) -> Result<SavedPostgres> {
     let server = Postgres::live(ctx, &container.id);
     files.insert(ROLES.to_owned(), around.roles_file);
@@ -178,12 +181,12 @@ fn save_redis(
     ctx: &Ctx,
     container: &Container,
     replaced: &Replaced,
-    create: &(impl Fn(&str) -> Result<Sink> + Sync),
+    create: &(impl Fn(&str) -> Result<Hashed<File>> + Sync),
     begin: impl FnOnce(),
 ) -> Result<(SavedRedis, FileEntry)> {
     let server = Redis::live(ctx, &container.id);
     let step = ctx.ui.step("redis");
-    let mut sink = create(SNAPSHOT)?;
+    let mut sink = Sink::new(create(SNAPSHOT)?)?;
     let summary = server.dump(&step, &mut sink, replaced.keys, begin)?;
     let file = sink.finish()?;
     let keys = summary.keys.get(&0).copied().unwrap_or(0);
@@ -209,9 +212,9 @@ fn save_redis(
 ///
 /// # Errors
 /// It does not answer.
-pub(crate) fn describe_postgres(ctx: &Ctx, container: &Container) -> Result<Server> {
-    let version = Postgres::live(ctx, &container.id).version()?;
-    describe(ctx, container, version, "/var/lib/postgresql/data")
+pub(crate) fn describe_postgres(postgres: &Postgres, container: &Container) -> Result<Server> {
+    let version = postgres.version()?;
+    describe(postgres.ctx, container, version, "/var/lib/postgresql/data")
 }
 
 /// What the manifest says of a Redis.

@@ -10,6 +10,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::backup::catalogue::{self, Backup, Catalogue};
+use crate::backup::postgres::Postgres;
 use crate::backup::replaced::{self, Replaced};
 use crate::backup::{drill, offsite, take};
 use crate::cli::{BackupArgs, BackupVerb, Format, FormatArgs};
@@ -79,7 +80,9 @@ fn take(ctx: &Ctx, project: &Project, catalogue: &Catalogue, args: &BackupArgs) 
     }
     let started = Instant::now();
     let lock = lock::acquire(ctx, project, "backup")?;
-    replaced::settle(ctx, project, catalogue, &servers, "replaced by an unfinished restore", true)?;
+    let postgres = Postgres::own(ctx, &servers.postgres.id);
+    let reason = "replaced by an unfinished restore";
+    replaced::settle(ctx, project, catalogue, &servers, &postgres, reason, true)?;
     let nothing = Replaced::default();
     let backup = take::take(ctx, project, catalogue, &servers, &nothing, "asked for")?;
     let took = ui::seconds(started.elapsed());

@@ -9,9 +9,9 @@ use serde::Serialize;
 use crate::backup::catalogue::{self, Backup, Catalogue};
 use crate::backup::manifest::MANIFEST;
 use crate::backup::offsite;
-use crate::backup::replaced::{self, Replaced};
 use crate::backup::restore::{Asked, Parts, Restore};
 use crate::backup::take;
+use crate::backup::{both, replaced};
 use crate::cli::{Format, FormatArgs, Part, RestoreArgs};
 use crate::ctx::Ctx;
 use crate::stack::lock;
@@ -45,20 +45,22 @@ pub(crate) fn restore(ctx: &Ctx, env_file: &Path, args: &RestoreArgs) -> Result<
     let scratch = tempfile::tempdir_in(made(&project.state_dir(ctx))?)
         .context("make a folder for what is fetched")?;
     let backup = find(ctx, &catalogue, args, scratch.path())?;
-    let step = ctx.ui.step(format!("check {}", backup.id()));
-    catalogue::check(ctx, &backup)?;
-    step.done("every file is what was written");
     let parts = Parts {
         postgres: args.only != Some(Part::Redis),
         redis: args.only != Some(Part::Postgres) && args.into.is_none(),
     };
     let asked = Asked { parts, accepts_other: args.force, compares_rows: args.compare };
-    let restore = Restore::prepare(ctx, &project, &servers, &backup, asked)?;
+    let step = ctx.ui.step(format!("check {}", backup.id()));
+    let ((), restore) = both(
+        || catalogue::check(ctx, &backup),
+        || Restore::prepare(ctx, &project, &servers, &backup, asked),
+    )?;
+    step.done("every file is what was written");
     if let Some(into) = &args.into {
         return copy(ctx, &project, &restore, &backup, into, &args.format);
     }
     let mut replaced = restore.replaced()?;
-    let aside = Replaced::find(ctx, &servers)?;
+    let aside = restore.aside()?;
     if args.skip_safety_backup && !aside.is_empty() {
         let aside = aside.describe();
         replaced.push(format!("{aside}, which an earlier restore put aside and has no copy of"));
@@ -81,8 +83,9 @@ pub(crate) fn restore(ctx: &Ctx, env_file: &Path, args: &RestoreArgs) -> Result<
     let started = Instant::now();
     let _lock = lock::acquire(ctx, &project, "restore")?;
     let is_copied = !args.skip_safety_backup;
-    let settle =
-        |reason: &str| replaced::settle(ctx, &project, &catalogue, &servers, reason, is_copied);
+    let settle = |reason: &str| {
+        replaced::settle(ctx, &project, &catalogue, &servers, restore.postgres(), reason, is_copied)
+    };
     settle("replaced by an unfinished restore")?;
     restore.run(&catalogue)?;
     let safety = settle(&format!("before the restore of {}", backup.id()))?;

@@ -151,7 +151,7 @@ impl Read for Patient {
     }
 }
 
-/// A conversation with a program that answers each request with one line, such as psql.
+/// A conversation with a program that answers each request with a line or more, such as psql.
 pub(crate) struct Talk {
     pipe: Pipe,
     input: ChildStdin,
@@ -168,12 +168,20 @@ impl Talk {
         Ok(Talk { pipe, input, output })
     }
 
-    /// Sends a request and returns the line that comes back.
+    /// Sends a request and returns the first line that comes back.
     ///
     /// # Errors
     /// The program has ended, or says nothing in time.
     pub(crate) fn ask(&mut self, request: &str) -> Result<String> {
         writeln!(self.input, "{request}")?;
+        self.hear()
+    }
+
+    /// Another line of the answer.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) fn hear(&mut self) -> Result<String> {
         let mut line = String::new();
         if self.output.read_line(&mut line)? == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());

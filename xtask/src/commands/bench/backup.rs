@@ -24,7 +24,6 @@ use crate::ui;
 
 /// Until everything that was written is on the disk.
 const SYNC_LIMIT: Duration = Duration::from_secs(10 * 60);
-const SUPERUSER: &str = "postgres";
 const BACKUPS: [&str; 4] = [
     "`cargo xtask backup`",
     "`pg_dumpall \\| zstd -T0`, and Redis' snapshot",
@@ -63,7 +62,7 @@ pub(super) fn measure(ctx: &Ctx, trial: &Trial, wanted: &Wanted) -> Result<Strin
     let servers = take::servers(ctx, &project)?;
     let database = project.value("PG_DBNAME").to_owned();
     let rivals = Rivals::start(ctx, trial, &servers, &database)?;
-    let postgres = Postgres { ctx, container: &servers.postgres.id, reader: SUPERUSER };
+    let postgres = Postgres::own(ctx, &servers.postgres.id);
     let redis = Redis::live(ctx, &servers.redis.id);
 
     let step = ctx.ui.step(format!("{} MB of rows", wanted.megabytes)).announce();

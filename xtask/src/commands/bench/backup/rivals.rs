@@ -236,7 +236,7 @@ impl<'a> Rivals<'a> {
 
     /// The PostgreSQL, to be asked.
     pub(super) fn server(&self) -> Postgres<'_> {
-        Postgres { ctx: self.ctx, container: &self.postgres, reader: SUPERUSER }
+        Postgres::own(self.ctx, &self.postgres)
     }
 
     /// The Redis, to be asked.
