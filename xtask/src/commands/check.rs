@@ -24,6 +24,11 @@ use crate::ui;
 
 /// A cold build of everything with all tests, on two cores.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
+/// What the tests that need Docker are compiled with: all of them with the same, so that it is done once.
+const FEATURES: &str = "backend/stack,xtask/live";
+/// How many tests of the driver run at a time: each waits for the engine, for disks and for clocks half of
+/// the time.
+const AT_A_TIME: &str = "--test-threads=2";
 /// What the checks need beside Docker: the program, and the package that has it.
 const PROGRAMS: [(&str, &str); 3] =
     [("shellcheck", "shellcheck"), ("docker-registry", "docker-registry"), ("curl", "curl")];
@@ -246,8 +251,7 @@ fn backend_tests(ctx: &Ctx, trial: &Trial) -> Result<()> {
     let shell = ctx.shell()?;
     // Of the workspace, as the unit tests: of the backend alone, the libraries would be compiled once
     // more, with other features.
-    let tests =
-        cmd!(shell, "cargo test --workspace --locked --features backend/stack --test stack");
+    let tests = cmd!(shell, "cargo test --workspace --locked --features {FEATURES} --test stack");
     let value = |name: &str| project.value(name).to_owned();
     let (user, password, database) = (value("PG_USER"), value("PG_PASSWORD"), value("PG_DBNAME"));
     let place = format!("{}/{database}", address_of(ctx, &project, "postgres", 5432)?);
@@ -285,10 +289,9 @@ fn driver_tests(ctx: &Ctx, trial: &Trial) -> Result<()> {
     let project = trial.project(ctx)?;
     let source = project.image_source()?.ok_or_else(|| anyhow!("the stack is up and undecided"))?;
     let shell = ctx.shell()?;
-    // One after the other: each brings a stack of its own up, and there are only so many cores.
     let tests = cmd!(
         shell,
-        "cargo test --workspace --locked --features xtask/live --test live -- --test-threads=1"
+        "cargo test --workspace --locked --features {FEATURES} --test live -- {AT_A_TIME}"
     );
     let tests = Invocation::from(tests)
         .env("LIVE_PROJECT", trial.name())
