@@ -9,6 +9,7 @@ pub(crate) mod catalogue;
 mod console;
 pub(crate) mod drill;
 mod fit;
+mod lanes;
 pub(crate) mod load;
 pub(crate) mod manifest;
 pub(crate) mod offsite;

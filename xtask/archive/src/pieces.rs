@@ -3,10 +3,12 @@
 //! The file is the text of the dump, as frames of zstd one after the other, which `zstd -d` reads as one.
 //! A frame holds either rows of one table, cut at the end of a row, or what stands around rows. Before
 //! each stands what zstd calls a skippable frame, which says how long the next one is and how many rows
-//! it holds. So a restore hands rows to the server as they are stored, and a container gets a quarter of
-//! the bytes.
+//! it holds. So a restore finds the rows of a table without reading the others, several tables at a time,
+//! and hands them to the server as they are stored: a container gets a quarter of the bytes.
 
-use std::io::{self, BufReader, Read, Write};
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
@@ -25,6 +27,8 @@ const HEADER: usize = 20;
 /// A piece is about as long, and longer where one row is. Compressed alone it is less than one percent
 /// larger than as a part of the whole.
 const PIECE: usize = 1 << 20;
+/// How much is read at once where rows are passed over.
+const SKIMMED: usize = 4 << 10;
 /// Pieces that wait for one worker, and as many that wait to be written.
 const QUEUE: usize = 2;
 
@@ -33,8 +37,30 @@ const QUEUE: usize = 2;
 pub enum Piece {
     /// What stands around rows; in files of before November 2026 all of it, rows included.
     Text(Vec<u8>),
-    /// A frame of zstd with so many whole rows of the table that was begun last.
-    Rows(Vec<u8>, u64),
+    /// Where rows of the table lie that was begun last.
+    Rows(Place),
+}
+
+/// A frame of zstd with whole rows of one table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Of the frame's first byte in the file.
+    pub offset: u64,
+    /// As stored, in bytes.
+    pub length: usize,
+    pub rows: u64,
+}
+
+impl Place {
+    /// The frame.
+    ///
+    /// # Errors
+    /// The file cannot be read there.
+    pub fn read(&self, from: &File) -> io::Result<Vec<u8>> {
+        let mut frame = vec![0; self.length];
+        from.read_exact_at(&mut frame, self.offset)?;
+        Ok(frame)
+    }
 }
 
 /// Compresses a text, or a part of it, as a frame of its own.
@@ -190,29 +216,36 @@ impl<W: Write> Sink for Writer<W> {
     }
 }
 
-/// Reads a file, piece by piece.
+/// Reads a file, piece by piece, but for the rows.
 ///
 /// # Errors
 /// It cannot be read, is cut short or is no such file, or `take` does not take it.
-pub fn read(from: impl Read, mut take: impl FnMut(Piece) -> io::Result<()>) -> io::Result<()> {
-    let mut from = BufReader::with_capacity(file::CHUNK, from);
+pub fn skim(
+    mut from: impl Read + Seek,
+    mut take: impl FnMut(Piece) -> io::Result<()>,
+) -> io::Result<()> {
+    let end = from.seek(SeekFrom::End(0))?;
+    from.rewind()?;
+    // Small, because all but a few bytes of the file are passed over.
+    let mut from = BufReader::with_capacity(SKIMMED, from);
     let mut header = [0; HEADER];
-    let mut is_first = true;
+    let mut offset = 0;
     while let Some(found) = fill(&mut from, &mut header)? {
-        if is_first && !found.starts_with(&MAGIC) {
+        if offset == 0 && !found.starts_with(&MAGIC) {
             return read_whole(found.chain(from), take);
         }
-        is_first = false;
         let (length, rows) = parse(found)?;
-        let mut frame = Vec::new();
-        from.by_ref().take(length).read_to_end(&mut frame)?;
-        if frame.len() as u64 != length {
+        offset += HEADER as u64;
+        if end - offset < u64::from(length) {
             return Err(bad("it ends within a piece"));
         }
-        take(match rows {
-            0 => Piece::Text(zstd::decode_all(&frame[..])?),
-            rows => Piece::Rows(frame, rows),
+        take(if rows == 0 {
+            Piece::Text(zstd::decode_all(from.by_ref().take(length.into()))?)
+        } else {
+            from.seek_relative(length.into())?;
+            Piece::Rows(Place { offset, length: length as usize, rows })
         })?;
+        offset += u64::from(length);
     }
     Ok(())
 }
@@ -229,13 +262,13 @@ fn fill<'a>(from: &mut impl Read, header: &'a mut [u8; HEADER]) -> io::Result<Op
     Ok((read > 0).then_some(&header[..read]))
 }
 
-fn parse(header: &[u8]) -> io::Result<(u64, u64)> {
+fn parse(header: &[u8]) -> io::Result<(u32, u64)> {
     let rest =
         header.strip_prefix(&MAGIC).and_then(|rest| rest.strip_prefix(&PAYLOAD.to_le_bytes()));
     let halves = rest.and_then(|rest| rest.split_first_chunk::<4>());
     let numbers = halves.and_then(|(length, rows)| Some((*length, rows.first_chunk::<8>()?)));
     let (length, rows) = numbers.ok_or_else(|| bad("a piece has no header"))?;
-    Ok((u32::from_le_bytes(length).into(), u64::from_le_bytes(*rows)))
+    Ok((u32::from_le_bytes(length), u64::from_le_bytes(*rows)))
 }
 
 /// A file of before November 2026: one stream.
@@ -282,18 +315,20 @@ mod tests {
         (stored, contents)
     }
 
-    /// What is counted when rows go by as they are stored, and how many of them did so.
+    /// What is counted when rows are passed over, and how many of them were.
     fn count(stored: &[u8]) -> io::Result<(BTreeMap<String, u64>, u64)> {
+        let mut file = tempfile::tempfile()?;
+        file.write_all(stored)?;
         let mut scanner = Scanner::counting(Nowhere);
         let mut passed = 0;
-        read(stored, |piece| match piece {
+        skim(&file, |piece| match piece {
             Piece::Text(text) => scanner.feed(&text),
-            Piece::Rows(frame, rows) => {
-                let text = zstd::decode_all(&frame[..])?;
-                assert_eq!(memchr::memchr_iter(b'\n', &text).count() as u64, rows);
+            Piece::Rows(place) => {
+                let text = zstd::decode_all(&place.read(&file)?[..])?;
+                assert_eq!(memchr::memchr_iter(b'\n', &text).count() as u64, place.rows);
                 assert!(text.ends_with(b"\n"));
-                passed += rows;
-                scanner.pass(rows).map(|_| ())
+                passed += place.rows;
+                scanner.pass(place.rows).map(|_| ())
             }
         })?;
         let contents = scanner.finish()?.1;
@@ -308,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_go_by_as_they_are_stored_and_are_counted() {
+    fn rows_are_found_without_being_read() {
         let (stored, contents) = write(&dump());
         let rows = contents.iter().map(|(name, table)| (name.clone(), table.rows)).collect();
         assert_eq!(count(&stored).unwrap(), (rows, 400_002));

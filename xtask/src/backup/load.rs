@@ -1,37 +1,31 @@
 //! Puts a saved database into a server, under any name, on several connections.
 //!
-//! The tables come first, without indexes. Then the pieces of the rows are dealt out to as many `psql` as
-//! there are cores, so that one large table is loaded by all of them too. They go into the container as
-//! they are stored, because every byte that the engine hands on costs more than to uncompress it there.
-//! Indexes and constraints come last, several at a time.
+//! The tables come first, without indexes. Then the rows, on several connections (see [`super::lanes`]),
+//! which go into the container as they are stored, because every byte that the engine hands on costs more
+//! than to uncompress it there. Indexes and constraints come last, several at a time.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::process::ChildStdin;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread::{self, JoinHandle};
+use std::io::{self, Read};
+use std::sync::Mutex;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow, ensure};
-use archive::copy::{self, Contents, Scanner};
+use archive::copy::{self, Contents};
 use archive::file;
-use archive::pieces::{self, Piece};
 
 use super::catalogue::Backup;
+use super::lanes::{self, Lane, Queue, Skimmed};
 use super::manifest::{Database, compare_rows, compare_tables, tables};
 use super::postgres::{Postgres, SUPERUSER};
 use super::sink::Meter;
-use crate::ctx::{Invocation, Patient, Pipe};
+use crate::ctx::{Invocation, Pipe};
 use crate::ui::Step;
 
 /// Loading everything, or building every index.
-const LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
 /// More connections than this do not help on one disk.
 const MOST_LANES: usize = 4;
-/// Pieces of rows that wait for a connection: with the size of a piece, the bound on memory.
-const QUEUE: usize = 4;
-/// What psql says when it has read everything.
-const AT_END: &str = "(end of the rows)";
 /// For these sessions alone: what they write is worth nothing until the swap, which waits for the disk.
 /// There are as many of them as cores, so that helpers of each would only be in each other's way.
 const SETTINGS: &str = "PGOPTIONS=-c synchronous_commit=off -c statement_timeout=0 \
@@ -152,29 +146,29 @@ impl Load<'_> {
     }
 
     fn rows(&self, step: &Step) -> Result<Contents> {
-        let mut meter = Meter::new(step);
-        let mut lanes = Vec::new();
-        for _ in 0..lanes_for(self.database) {
-            lanes.push(Lane::start(self.server, self.name)?);
+        let file = self.file(&self.database.data_file)?;
+        let mut first = Lane::start(self.server, self.name)?;
+        let Skimmed { settings, tables, contents } = match lanes::skim(&mut first, &file) {
+            Ok(skimmed) => skimmed,
+            Err(error) => return Err(first.failed(error)),
+        };
+        let count = lanes_for(self.database);
+        let units = lanes::units(tables, count);
+        let mut others = Vec::new();
+        for _ in 1..count.min(units.len()) {
+            let mut lane = Lane::start(self.server, self.name)?;
+            settings.iter().try_for_each(|line| lane.tell(line))?;
+            others.push(lane);
         }
-        let mut scanner = Scanner::counting(Dealer { lanes, next: 0, command: Vec::new() });
-        let fed = pieces::read(self.file(&self.database.data_file)?, |piece| match piece {
-            Piece::Text(text) => {
-                meter.add(text.len());
-                scanner.feed(&text)
-            }
-            Piece::Rows(frame, rows) => {
-                meter.add(frame.len());
-                scanner.pass(rows)?.deal(frame)
-            }
-        });
-        let (dealer, contents) = scanner.end();
-        let loaded = finish(dealer.lanes, fed)?;
-        let contents = contents?;
-        let is_table = |name: &&String| *name != copy::STATEMENTS;
-        let read: u64 =
-            contents.iter().filter(|(name, _)| is_table(name)).map(|(_, table)| table.rows).sum();
-        ensure!(loaded == read, "PostgreSQL took {loaded} rows, and {read} were sent");
+        let (queue, meter) = (Queue::new(units), Mutex::new(Meter::new(step)));
+        thread::scope(|scope| {
+            let work = |lane: Lane| scope.spawn(|| lane.work(&queue, &file, &meter));
+            let threads: Vec<_> = [first].into_iter().chain(others).map(work).collect();
+            let panicked = |_| Err(anyhow!("a thread of xtask panicked"));
+            let ends = threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked));
+            // Each is waited for, also behind one that failed.
+            ends.collect::<Vec<_>>().into_iter().collect::<Result<()>>()
+        })?;
         Ok(contents)
     }
 
@@ -207,7 +201,7 @@ pub(crate) fn psql(server: &Postgres, database: &str) -> Invocation {
     inside_with_settings(server, "psql").args(words).arg(database).limit(LIMIT)
 }
 
-fn inside_with_settings(server: &Postgres, program: &str) -> Invocation {
+pub(super) fn inside_with_settings(server: &Postgres, program: &str) -> Invocation {
     let words = ["exec", "--interactive", "--env", SETTINGS, server.container, program];
     Invocation::new("docker").args(words)
 }
@@ -232,154 +226,5 @@ pub(crate) fn feed(mut pipe: Pipe, mut from: impl Read) -> Result<()> {
     match fed {
         Ok(_) => pipe.finish(),
         Err(error) => Err(pipe.explain(Error::from(error))),
-    }
-}
-
-/// One psql, which is told everything in frames of zstd.
-struct Lane {
-    pipe: Pipe,
-    sender: SyncSender<Vec<u8>>,
-    writer: JoinHandle<io::Result<()>>,
-    reader: JoinHandle<io::Result<u64>>,
-    /// It has got the COPY command of the table that is being loaded.
-    is_open: bool,
-}
-
-impl Lane {
-    fn start(server: &Postgres, database: &str) -> Result<Lane> {
-        // A shell knows the exit status of psql alone. That zstd has come to its end too, psql says.
-        const SCRIPT: &str = "zstd -dcq | psql \"$@\"";
-        // Not `-q`: it says after each COPY how many rows it took.
-        let words = ["-XAt", "--set", "ON_ERROR_STOP=1", "--username", SUPERUSER, "--dbname"];
-        let command = inside_with_settings(server, "sh").args(["-c", SCRIPT, "psql"]).args(words);
-        let mut pipe = server.ctx.pipe(command.arg(database).limit(LIMIT))?;
-        let (input, output) = (pipe.input()?, pipe.output(LIMIT)?);
-        let (sender, receiver) = sync_channel(QUEUE);
-        let writer = thread::spawn(move || write_to(input, &receiver));
-        let reader = thread::spawn(move || count_copied(output));
-        Ok(Lane { pipe, sender, writer, reader, is_open: false })
-    }
-
-    /// Waits until it has done everything: how many rows it took.
-    fn finish(self) -> Result<u64> {
-        let told = pieces::frame(format!("\\echo {AT_END}\n").as_bytes())
-            .and_then(|frame| self.sender.send(frame).map_err(|_| gone()));
-        drop(self.sender);
-        let written = self.writer.join().map_err(|_| anyhow!("a thread of xtask panicked"))?;
-        let counted = self.reader.join().map_err(|_| anyhow!("a thread of xtask panicked"))?;
-        // What psql says is the cause, and a pipe that broke the echo of it.
-        self.pipe.finish()?;
-        written?;
-        told?;
-        Ok(counted?)
-    }
-}
-
-fn write_to(mut input: ChildStdin, receiver: &Receiver<Vec<u8>>) -> io::Result<()> {
-    for piece in receiver {
-        input.write_all(&piece)?;
-    }
-    Ok(())
-}
-
-/// Adds up what psql says it copied, to the word that stands at the end.
-fn count_copied(from: Patient) -> io::Result<u64> {
-    let mut copied = 0;
-    for line in BufReader::new(from).lines() {
-        let line = line?;
-        if line == AT_END {
-            return Ok(copied);
-        }
-        copied += line.strip_prefix("COPY ").and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
-    }
-    Err(io::Error::other("psql did not get to see the end of the rows: zstd has stopped before it"))
-}
-
-/// Waits for all of them: how many rows they took together.
-fn finish(lanes: Vec<Lane>, fed: io::Result<()>) -> Result<u64> {
-    let (mut copied, mut failures) = (0, Vec::new());
-    for lane in lanes {
-        match lane.finish() {
-            Ok(count) => copied += count,
-            Err(error) => failures.push(error),
-        }
-    }
-    match failures.into_iter().next() {
-        Some(failure) => Err(failure),
-        None => fed.map(|()| copied).map_err(Error::from),
-    }
-}
-
-/// Deals rows out to whichever psql has room.
-struct Dealer {
-    lanes: Vec<Lane>,
-    next: usize,
-    /// The COPY command of the table that is being loaded, as a frame of zstd.
-    command: Vec<u8>,
-}
-
-impl Dealer {
-    fn send(&mut self, lane: usize, line: &[u8]) -> io::Result<()> {
-        let line = pieces::frame(&[line, b"\n"].concat())?;
-        self.lanes[lane].sender.send(line).map_err(|_| gone())
-    }
-
-    /// Hands on rows of the table that is being loaded, as a frame of zstd.
-    fn deal(&mut self, rows: Vec<u8>) -> io::Result<()> {
-        let mut piece = rows;
-        let count = self.lanes.len();
-        for turn in 0.. {
-            let lane = &mut self.lanes[self.next];
-            self.next = (self.next + 1) % count;
-            let message =
-                if lane.is_open { piece } else { [&self.command[..], &piece[..]].concat() };
-            let was_open = lane.is_open;
-            // A whole round without room: wait for this one.
-            let sent = if turn < count {
-                lane.sender.try_send(message)
-            } else {
-                lane.sender.send(message).map_err(|error| TrySendError::Disconnected(error.0))
-            };
-            match sent {
-                Ok(()) => {
-                    lane.is_open = true;
-                    return Ok(());
-                }
-                Err(TrySendError::Disconnected(_)) => return Err(gone()),
-                Err(TrySendError::Full(message)) => {
-                    piece = if was_open { message } else { message[self.command.len()..].to_vec() };
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-fn gone() -> io::Error {
-    io::Error::from(io::ErrorKind::BrokenPipe)
-}
-
-impl copy::Sink for Dealer {
-    fn statement(&mut self, line: &[u8]) -> io::Result<()> {
-        let everywhere = if copy::is_setting(line) { self.lanes.len() } else { 1 };
-        (0..everywhere).try_for_each(|lane| self.send(lane, line))
-    }
-
-    fn begin(&mut self, _table: &str, command: &[u8]) -> io::Result<()> {
-        self.command = pieces::frame(&[command, b"\n"].concat())?;
-        Ok(())
-    }
-
-    fn rows(&mut self, rows: &[u8], _count: u64) -> io::Result<()> {
-        self.deal(pieces::frame(rows)?)
-    }
-
-    fn end(&mut self, _table: &str, _rows: u64) -> io::Result<()> {
-        for lane in 0..self.lanes.len() {
-            if std::mem::take(&mut self.lanes[lane].is_open) {
-                self.send(lane, b"\\.")?;
-            }
-        }
-        Ok(())
     }
 }

@@ -14,6 +14,7 @@ use archive::copy::{self, Contents, Nowhere, Scanner};
 use archive::file::Hashed;
 use serde::Deserialize;
 
+use super::both;
 use super::console::Console;
 use super::manifest::{self, Database, FileEntry};
 use super::sink::{self, Meter, Rows, Sink, drain};
@@ -249,7 +250,7 @@ impl<'a> Postgres<'a> {
         now: &str,
         name: &str,
         step: &Step,
-        create: impl Fn(&str) -> Result<Hashed<File>>,
+        create: impl Fn(&str) -> Result<Hashed<File>> + Sync,
     ) -> Result<Dumped> {
         let mut session = Talk::start(self.ctx, self.psql().arg(now).limit(DUMP_LIMIT), PATIENCE)?;
         match self.dump_in(&mut session, now, name, step, create) {
@@ -268,7 +269,7 @@ impl<'a> Postgres<'a> {
         now: &str,
         name: &str,
         step: &Step,
-        create: impl Fn(&str) -> Result<Hashed<File>>,
+        create: impl Fn(&str) -> Result<Hashed<File>> + Sync,
     ) -> Result<Dumped> {
         let snapshot = session
             .ask("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_export_snapshot();")?;
@@ -280,21 +281,18 @@ impl<'a> Postgres<'a> {
             .with_context(|| format!("read the settings of the database {name}"))?;
         let (schema_file, data_file) = (format!("{name}.schema.zst"), format!("{name}.data.zst"));
 
-        let words =
-            ["--format=custom", "--compress=0", "--section=pre-data", "--section=post-data"];
-        let mut sink = Sink::new(create(&schema_file)?)?;
-        let command = self.pg_dump(now).args(words).arg(format!("--snapshot={snapshot}"));
-        copy_output(self.ctx.pipe(command)?, |piece| sink.write_all(piece))
-            .with_context(|| format!("save the schema of {name}"))?;
-        let schema = sink.finish()?;
-        ensure!(schema.raw_bytes > 0, "pg_dump wrote nothing for the schema of {name}");
-
-        let sink = Rows::new(create(&data_file)?)?;
-        let words = ["--section=data".to_owned(), format!("--snapshot={snapshot}")];
-        let (sink, contents) = self
-            .scan(self.pg_dump(now).args(words), sink, step)
-            .with_context(|| format!("save the rows of {name}"))?;
-        let data = sink::finish_rows(sink)?;
+        let at = format!("--snapshot={snapshot}");
+        // In the same snapshot, so they need not wait for each other.
+        let (schema, (data, contents)) = both(
+            || {
+                let schema = self.dump_schema(now, &at, create(&schema_file)?);
+                schema.with_context(|| format!("save the schema of {name}"))
+            },
+            || {
+                let rows = self.dump_rows(now, &at, create(&data_file)?, step);
+                rows.with_context(|| format!("save the rows of {name}"))
+            },
+        )?;
         let database = Database {
             name: name.to_owned(),
             owner: facts.owner,
@@ -310,6 +308,30 @@ impl<'a> Postgres<'a> {
             tables: manifest::tables(&contents),
         };
         Ok(Dumped { database, files: vec![(schema_file, schema), (data_file, data)] })
+    }
+
+    fn dump_schema(&self, database: &str, at: &str, to: Hashed<File>) -> Result<FileEntry> {
+        let words =
+            ["--format=custom", "--compress=0", "--section=pre-data", "--section=post-data", at];
+        let mut sink = Sink::new(to)?;
+        copy_output(self.ctx.pipe(self.pg_dump(database).args(words))?, |piece| {
+            sink.write_all(piece)
+        })?;
+        let schema = sink.finish()?;
+        ensure!(schema.raw_bytes > 0, "pg_dump wrote nothing");
+        Ok(schema)
+    }
+
+    fn dump_rows(
+        &self,
+        database: &str,
+        at: &str,
+        to: Hashed<File>,
+        step: &Step,
+    ) -> Result<(FileEntry, Contents)> {
+        let dump = self.pg_dump(database).args(["--section=data", at]);
+        let (rows, contents) = self.scan(dump, Rows::new(to)?, step)?;
+        Ok((sink::finish_rows(rows)?, contents))
     }
 
     /// What the tables of a database hold, counted in a dump that goes nowhere else.

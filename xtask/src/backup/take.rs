@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, anyhow};
 use archive::file::Hashed;
 
+use super::both;
 use super::catalogue::{self, Backup, Catalogue};
 use super::load::lanes;
 use super::manifest::{
@@ -132,10 +133,11 @@ fn save_around(
     create: &impl Fn(&str) -> Result<Hashed<File>>,
 ) -> Result<Around> {
     let postgres = Postgres::live(ctx, &container.id);
-    let server =
-        describe_postgres(&postgres, container).context("ask PostgreSQL before the backup")?;
     let mut sink = Sink::new(create(ROLES)?)?;
-    postgres.dump_roles(&mut sink).context("save the roles")?;
+    let (server, ()) = both(
+        || describe_postgres(&postgres, container).context("ask PostgreSQL before the backup"),
+        || postgres.dump_roles(&mut sink).context("save the roles"),
+    )?;
     let roles_file = sink.finish()?;
     Ok(Around { server, roles: postgres.roles()?, roles_file, databases: postgres.databases()? })
 }

@@ -89,14 +89,26 @@ pub(crate) fn restore(ctx: &Ctx, env_file: &Path, args: &RestoreArgs) -> Result<
     settle("replaced by an unfinished restore")?;
     restore.run(&catalogue)?;
     let safety = settle(&format!("before the restore of {}", backup.id()))?;
+    tell(ctx, args, &backup, parts, started.elapsed(), safety.as_deref())
+}
+
+/// What was restored, and what became of what was there before.
+fn tell(
+    ctx: &Ctx,
+    args: &RestoreArgs,
+    backup: &Backup,
+    parts: Parts,
+    took: Duration,
+    safety_backup: Option<&str>,
+) -> Result<()> {
     let manifest = &backup.manifest;
     if args.format.format == Format::Json {
         ui::json(&Restored {
             id: backup.id(),
             rows: parts.postgres.then(|| manifest.rows()),
             keys: parts.redis.then_some(manifest.redis.keys),
-            duration_ms: started.elapsed().as_millis(),
-            safety_backup: safety.as_deref(),
+            duration_ms: took.as_millis(),
+            safety_backup,
         })?;
     }
     let rows = if parts.postgres { format!("{} rows", manifest.rows()) } else { String::new() };
@@ -105,8 +117,9 @@ pub(crate) fn restore(ctx: &Ctx, env_file: &Path, args: &RestoreArgs) -> Result<
     ctx.ui.say(format!(
         "restored {}: {rows}{both}{keys}, in {}{}",
         backup.id(),
-        ui::seconds(started.elapsed()),
-        safety.map_or_else(String::new, |id| format!("; what was there before is the backup {id}"))
+        ui::seconds(took),
+        safety_backup
+            .map_or_else(String::new, |id| format!("; what was there before is the backup {id}"))
     ));
     Ok(())
 }

@@ -71,7 +71,7 @@ fn a_backup_that_fails_half_way_is_none() {
         let child = stand.spawn(&["backup"]);
         let path = until_there_is(&stand, file);
         // Sessions first: one without its row would become that of the next sign-up.
-        let is_early = !path.with_file_name("roles.sql.zst").exists();
+        let is_early = !path.with_file_name("app.data.zst").exists();
         assert_eq!(is_early, service == "redis", "Redis is saved before PostgreSQL");
         signal(&stand, service, "-KILL");
         let output = child.wait_with_output().unwrap();
