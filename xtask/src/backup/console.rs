@@ -9,8 +9,6 @@ use anyhow::Result;
 use super::swap::quoted;
 use crate::ctx::{Ctx, Invocation, Talk};
 
-/// How long an answer may take: to drop a large database waits for the disk.
-const PATIENCE: Duration = Duration::from_secs(10 * 60);
 /// What psql says when it has answered everything.
 const AT_END: &str = "(end of the answer)";
 
@@ -21,8 +19,8 @@ pub(super) struct Console {
 }
 
 impl Console {
-    /// Has a script run in a database: the lines that it wrote. Where no psql runs yet, `start` says which
-    /// one to start: as it is, without the database.
+    /// Has a script run in a database: the lines that it wrote, each within `patience` of the one before.
+    /// Where no psql runs yet, `start` says which one to start, all but the database.
     ///
     /// # Errors
     /// The server refuses it, with what psql says; the statements behind the mistake did not run.
@@ -32,9 +30,11 @@ impl Console {
         start: Invocation,
         database: &str,
         script: &str,
+        patience: Duration,
     ) -> Result<Vec<String>> {
         let mut kept = self.talk.lock().unwrap_or_else(PoisonError::into_inner);
         let connect = |mut talk: Talk| {
+            talk.set_patience(patience);
             let connect = format!("\\connect {}", quoted(database));
             ask(&mut talk, &connect).map(|_| talk)
         };
@@ -42,7 +42,7 @@ impl Console {
         let connected = kept.take().and_then(|talk| connect(talk).ok());
         let mut talk = match connected {
             Some(talk) => talk,
-            None => Talk::start(ctx, start.arg(database), PATIENCE)?,
+            None => Talk::start(ctx, start.arg(database), patience)?,
         };
         match ask(&mut talk, script) {
             Ok(lines) => {

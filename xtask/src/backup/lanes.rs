@@ -52,12 +52,17 @@ impl Unit {
     }
 
     /// What goes before the rows. PostgreSQL freezes rows of a table only where the transaction has made
-    /// it or emptied it.
+    /// it or emptied it. One that has rows already was filled by its extension, and the dump has what came
+    /// to those.
     fn head(&self) -> Vec<u8> {
         match (&self.whole, self.command.strip_suffix(b";")) {
             (Some(table), Some(command)) => {
-                let begin = format!("BEGIN;\nTRUNCATE ONLY {table};\n");
-                [begin.as_bytes(), command, b" WITH (FREEZE);"].concat()
+                let begin = format!(
+                    "BEGIN;\n\\set freeze ''\n\
+                     SELECT NOT EXISTS (SELECT FROM ONLY {table}) AS is_empty \\gset\n\
+                     \\if :is_empty\nTRUNCATE ONLY {table};\n\\set freeze 'WITH (FREEZE)'\n\\endif\n"
+                );
+                [begin.as_bytes(), command, b" :freeze;"].concat()
             }
             _ => self.command.clone(),
         }
@@ -153,8 +158,11 @@ impl Lane {
     /// The file cannot be read, psql fails, or it took other rows than it was sent. The others stop then.
     pub(super) fn work(mut self, queue: &Queue, file: &File, meter: &Mutex<Meter>) -> Result<()> {
         let fed = self.load_all(queue, file, meter);
-        let is_over = queue.is_over();
-        let ended = self.end(fed, is_over);
+        if queue.is_over() {
+            // Another has told the cause; what this one was at is worth nothing now.
+            return Ok(());
+        }
+        let ended = self.end(fed);
         if ended.is_err() {
             queue.give_up();
         }
@@ -183,17 +191,13 @@ impl Lane {
         self.pipe.explain(error.into())
     }
 
-    /// Waits until it has done everything that it was told; `fed` is how the telling went. What it was
-    /// told does not matter any more where the load `is_over`.
-    fn end(mut self, fed: io::Result<()>, is_over: bool) -> Result<()> {
+    /// Waits until it has done everything that it was told; `fed` is how the telling went.
+    fn end(mut self, fed: io::Result<()>) -> Result<()> {
         let told = fed.and_then(|()| self.tell(format!("\\echo {AT_END}").as_bytes()));
         drop(self.input);
         let copied = self.reader.join().map_err(|_| anyhow!("a thread of xtask panicked"))?;
         // What psql says is the cause, and a pipe that broke the echo of it.
         self.pipe.finish()?;
-        if is_over {
-            return Ok(());
-        }
         told?;
         let copied = copied?;
         ensure!(copied == self.sent, "PostgreSQL took {copied:?} rows of {:?}", self.sent);
@@ -326,8 +330,10 @@ mod tests {
     fn rows_are_frozen_in_the_transaction_that_empties_their_table() {
         let mut units = units(vec![table("public.\"odd;\"", &[1])], 1);
         let head = String::from_utf8(units[0].head()).unwrap();
-        let expected = "BEGIN;\nTRUNCATE ONLY public.\"odd;\";\n\
-            COPY public.\"odd;\" (id) FROM stdin WITH (FREEZE);";
+        let expected = "BEGIN;\n\\set freeze ''\n\
+            SELECT NOT EXISTS (SELECT FROM ONLY public.\"odd;\") AS is_empty \\gset\n\
+            \\if :is_empty\nTRUNCATE ONLY public.\"odd;\";\n\\set freeze 'WITH (FREEZE)'\n\\endif\n\
+            COPY public.\"odd;\" (id) FROM stdin :freeze;";
         assert_eq!((&*head, units[0].foot()), (expected, &b"\\.\nCOMMIT;"[..]));
         units[0].whole = None;
         assert_eq!((units[0].head(), units[0].foot()), (units[0].command.clone(), &b"\\."[..]));

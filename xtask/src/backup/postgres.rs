@@ -18,17 +18,14 @@ use super::both;
 use super::console::Console;
 use super::manifest::{self, Database, FileEntry};
 use super::sink::{self, Meter, Rows, Sink, drain};
+use super::swap::literal;
 use crate::ctx::{Ctx, Invocation, Pipe, Talk};
-use crate::ui::{self, Step};
+use crate::ui::Step;
 
 /// How long a server may say nothing: a lock of a migration is waited for at most a minute.
 const PATIENCE: Duration = Duration::from_secs(10 * 60);
 /// A dump of everything.
 const DUMP_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
-/// A question.
-const LIMIT: Duration = Duration::from_secs(5 * 60);
-/// Where the volume is in the container.
-const DATA: &str = "/var/lib/postgresql/data";
 /// Reads everything and writes nothing; over the socket in the container only.
 const READER: &str = "backup";
 /// Makes databases and gives them their names; over the socket in the container only.
@@ -133,7 +130,11 @@ impl<'a> Postgres<'a> {
     /// # Errors
     /// The server refuses it.
     pub(crate) fn query(&self, database: &str, sql: &str) -> Result<Vec<String>> {
-        self.console.ask(self.ctx, self.psql().limit(DUMP_LIMIT), database, sql)
+        self.ask(database, sql, PATIENCE)
+    }
+
+    fn ask(&self, database: &str, sql: &str, patience: Duration) -> Result<Vec<String>> {
+        self.console.ask(self.ctx, self.psql().limit(DUMP_LIMIT), database, sql, patience)
     }
 
     /// Such as 15.20.
@@ -167,29 +168,6 @@ impl<'a> Postgres<'a> {
         Ok(names)
     }
 
-    /// Whether databases of a backup fit in beside those that are there. A disk that gets full under a
-    /// restore would make the writes of the live database fail.
-    ///
-    /// # Errors
-    /// They do not, or the container does not answer.
-    pub(crate) fn check_room(&self, databases: &[Database]) -> Result<()> {
-        let said = self.ctx.read(self.inside("df").args(["-Pk", DATA]).limit(LIMIT))?;
-        let free = free_bytes(&said).with_context(|| format!("read what df says: {said:?}"))?;
-        let saved: u64 = databases.iter().filter_map(|database| database.disk_bytes).sum();
-        // The log of all these writes goes beside them, until a checkpoint lets go of it.
-        let needed = saved + saved / 4;
-        ensure!(
-            needed < free,
-            "PostgreSQL's volume has {} left, and what the backup brings needs about {} beside what is \
-             there. Nothing was changed; make room (`cargo xtask doctor` and `docker system df` show \
-             what takes it), or take `--only redis`. `--force` tries all the same; if the volume does get \
-             full, PostgreSQL stops until there is room",
-            ui::bytes(free),
-            ui::bytes(needed)
-        );
-        Ok(())
-    }
-
     /// All roles but PostgreSQL's own.
     ///
     /// # Errors
@@ -199,7 +177,8 @@ impl<'a> Postgres<'a> {
     }
 
     /// How many rows each of these tables has, which are named as a dump names them. Much cheaper than
-    /// [`Postgres::contents`]: the server counts on several cores, and no row leaves it.
+    /// [`Postgres::contents`]: the server counts on several cores, and no row leaves it. Tables of an
+    /// extension are left out: of those a dump has only what came to the extension's own rows.
     ///
     /// # Errors
     /// The server refuses it, a table that is not there included.
@@ -208,11 +187,21 @@ impl<'a> Postgres<'a> {
         database: &str,
         tables: impl Iterator<Item = &'t String> + Clone,
     ) -> Result<BTreeMap<String, u64>> {
-        let count = |table: &String| format!("SELECT count(*) FROM ONLY {table};\n");
-        let said = self.query(database, &tables.clone().map(count).collect::<String>())?;
+        let count = |table: &String| {
+            format!(
+                "SELECT CASE WHEN NOT EXISTS (SELECT FROM pg_depend WHERE deptype = 'e' AND \
+                 classid = 'pg_class'::regclass AND objid = {}::regclass) \
+                 THEN (SELECT count(*) FROM ONLY {table}) END;\n",
+                literal(table)
+            )
+        };
+        // As long as it takes to read the largest of them.
+        let script: String = tables.clone().map(count).collect();
+        let said = self.ask(database, &script, DUMP_LIMIT)?;
         ensure!(said.len() == tables.clone().count(), "count the rows of {database}: {said:?}");
         let read = |line: &String| line.parse().with_context(|| format!("read {line:?}"));
-        tables.zip(&said).map(|(table, line)| Ok((table.clone(), read(line)?))).collect()
+        let counted = tables.zip(&said).filter(|(_, line)| !line.is_empty());
+        counted.map(|(table, line)| Ok((table.clone(), read(line)?))).collect()
     }
 
     /// The last migration that was applied to a database, and its extensions with their versions.
@@ -361,12 +350,6 @@ impl<'a> Postgres<'a> {
     }
 }
 
-/// What is left of a file system, of the output of `df -Pk`.
-fn free_bytes(said: &str) -> Option<u64> {
-    let free = said.lines().nth(1)?.split_whitespace().nth(3)?;
-    Some(free.parse::<u64>().ok()? << 10)
-}
-
 /// Whether a database is one that a restore has made or put aside.
 pub(crate) fn is_ours(name: &str) -> bool {
     [RESTORED, BEFORE].iter().any(|mark| {
@@ -394,14 +377,6 @@ pub(super) fn copy_output(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_room_on_a_volume_is_read_as_posix_has_it() {
-        let said = "Filesystem     1024-blocks      Used Available Capacity Mounted on\n\
-            /dev/vda         263112772  16000000  79000000      17% /var/lib/postgresql/data\n";
-        assert_eq!(free_bytes(said), Some(79_000_000 << 10));
-        assert_eq!(free_bytes("df: no such file\n"), None);
-    }
 
     #[test]
     fn what_a_restore_keeps_beside_the_live_data_is_known_by_its_name() {

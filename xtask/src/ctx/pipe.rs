@@ -189,6 +189,11 @@ impl Talk {
         Ok(line.trim_end().to_owned())
     }
 
+    /// How long the program may take for its next lines.
+    pub(crate) fn set_patience(&mut self, patience: Duration) {
+        self.output.get_mut().patience = patience;
+    }
+
     /// Ends the conversation and the program.
     ///
     /// # Errors
