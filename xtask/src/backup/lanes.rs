@@ -198,8 +198,8 @@ impl Lane {
         let copied = self.reader.join().map_err(|_| anyhow!("a thread of xtask panicked"))?;
         // What psql says is the cause, and a pipe that broke the echo of it.
         self.pipe.finish()?;
-        told?;
         let copied = copied?;
+        told?;
         ensure!(copied == self.sent, "PostgreSQL took {copied:?} rows of {:?}", self.sent);
         Ok(())
     }
@@ -242,7 +242,10 @@ fn copied(from: Patient) -> io::Result<Vec<u64>> {
         }
         copied.extend(line.strip_prefix("COPY ").and_then(|rows| rows.parse::<u64>().ok()));
     }
-    Err(io::Error::other("psql did not get to see the end of the rows: zstd has stopped before it"))
+    Err(io::Error::other(
+        "psql did not get to see the end of the rows: zstd, beside it in the container, stopped before that, \
+         or PostgreSQL's image has none",
+    ))
 }
 
 struct Skimmer<'l> {
