@@ -85,13 +85,17 @@ impl<'a> Restore<'a> {
             if is_proven && !asked.compares_rows { Comparison::Counts } else { Comparison::Rows };
         let restore = Restore { ctx, project, backup, postgres, redis, parts, comparison };
         both(
-            || match parts.postgres && !asked.accepts_other {
-                true => fit::postgres(&restore.postgres, &servers.postgres, backup),
-                false => Ok(()),
+            || {
+                if !parts.postgres || asked.accepts_other {
+                    return Ok(());
+                }
+                fit::postgres(&restore.postgres, &servers.postgres, backup)
             },
-            || match parts.redis {
-                true => fit::redis(&restore.redis, &servers.redis, backup, asked.accepts_other),
-                false => Ok(()),
+            || {
+                if !parts.redis {
+                    return Ok(());
+                }
+                fit::redis(&restore.redis, &servers.redis, backup, asked.accepts_other)
             },
         )?;
         Ok(restore)
