@@ -138,18 +138,11 @@ impl<S: Sink> Scanner<S> {
     /// # Errors
     /// The dump ends within a line or a table.
     pub fn finish(self) -> io::Result<(S, Contents)> {
-        let (sink, contents) = self.end();
-        Ok((sink, contents?))
-    }
-
-    /// The same where the sink is wanted back in any case.
-    pub fn end(self) -> (S, io::Result<Contents>) {
-        let contents = match self.table {
+        match self.table {
             Some(table) => Err(bad(&format!("the dump ends within the rows of {table}"))),
             None if !self.rest.is_empty() => Err(bad("the dump ends within a line")),
-            None => Ok(self.contents),
-        };
-        (self.sink, contents)
+            None => Ok((self.sink, self.contents)),
+        }
     }
 
     /// Counts rows that go another way than through [`Scanner::feed`], into the sink that is returned.
