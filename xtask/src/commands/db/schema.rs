@@ -90,16 +90,16 @@ fn wanted_files(ctx: &Ctx, env_file: &Path) -> Result<Files> {
 fn described(ctx: &Ctx, project: &Project, scratch: &Scratch) -> Result<Files> {
     let folder = tempfile::tempdir().context("make a folder for the statements")?;
     let address = address_of(ctx, project, "postgres", 5432)?;
-    let cargo = |words: [&str; 3]| {
+    let cargo = |words: &[&str]| {
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-        let words = words.into_iter().chain(["--quiet", "--locked"]);
+        let words = words.iter().copied().chain(["--quiet", "--locked"]);
         Invocation::new(cargo).args(words).dir(ctx.root()).limit(LIMIT)
     };
     let step = ctx.ui.step("statements").announce();
-    // The answers must not come from a cache. Of the libraries, which take a minute, what the unit tests
-    // and the lints left is used: it has the features of the whole workspace.
-    ctx.run(cargo(["clean", "--package", "backend"])).context("forget what was built before")?;
-    let compile = cargo(["check", "--workspace", "--lib"])
+    // The answers must not come from a cache. Of the libraries, which take a minute, what the lints left
+    // is used: it has the features of the whole workspace and of its tests, hence the profile.
+    ctx.run(cargo(&["clean", "--package", "backend"])).context("forget what was built before")?;
+    let compile = cargo(&["check", "--workspace", "--lib", "--profile", "test"])
         .env("DATABASE_URL", format!("postgres://owner@{address}/{}", scratch.name))
         .env("PGPASSWORD", project.value("PG_OWNER_PASSWORD"))
         .env("SQLX_OFFLINE", "false")
