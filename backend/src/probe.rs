@@ -11,19 +11,41 @@ use std::{
 
 /// Above the limit of `/readyz` itself (2 s), below the time-out of the container's health check.
 const HEALTH_DEADLINE: Duration = Duration::from_millis(2500);
+/// For so long, one that does not listen yet is asked again by the same probe: the engine's next one would
+/// come later, and costs more. Together with the deadline it stays below the time-out of the health check.
+const PATIENCE: Duration = Duration::from_millis(400);
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(5);
 /// How long one attempt of `wait` may take.
 const ATTEMPT: Duration = Duration::from_secs(3);
 
 /// Asks the backend in this container whether it is ready. The error is what it answered.
 pub fn healthcheck(port: u16) -> Result<(), String> {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
-    let answer = readyz(address).map_err(|error| format!("http://{address}/readyz: {error}"))?;
+    let answer = patiently(|| readyz(address))
+        .map_err(|error| format!("http://{address}/readyz: {error}"))?;
     if answer.starts_with("HTTP/1.1 200 ") || answer.starts_with("HTTP/1.0 200 ") {
         return Ok(());
     }
     // The engine keeps this text: `docker inspect` shows why a container is not healthy.
     let body = answer.split_once("\r\n\r\n").map_or(answer.as_str(), |(_, body)| body);
     Err(body.to_owned())
+}
+
+/// The first attempt that reaches somebody, or fails for another reason than that nobody listens.
+fn patiently<T>(attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let start = Instant::now();
+    loop {
+        match attempt() {
+            Err(error)
+                if error.kind() == io::ErrorKind::ConnectionRefused
+                    && start.elapsed() < PATIENCE =>
+            {
+                sleep(PAUSE);
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 fn readyz(address: SocketAddr) -> io::Result<String> {
@@ -154,5 +176,27 @@ mod tests {
         assert_eq!(healthcheck(answering(b"HTTP/1.0 200 OK\r\n\r\n{}")), Ok(()));
         let unready = answering(b"HTTP/1.0 503 Service Unavailable\r\n\r\nRedis is away");
         assert_eq!(healthcheck(unready), Err("Redis is away".to_owned()));
+    }
+
+    #[test]
+    fn one_health_check_waits_a_moment_for_a_backend_that_does_not_listen_yet() {
+        let attempts = std::cell::Cell::new(0);
+        let refused = || Err(io::Error::from(io::ErrorKind::ConnectionRefused));
+        let third_time = || {
+            attempts.set(attempts.get() + 1);
+            if attempts.get() < 3 { refused() } else { Ok(()) }
+        };
+        assert!(patiently(third_time).is_ok());
+        assert_eq!(attempts.get(), 3);
+        // And not for ever.
+        assert!(patiently(refused).is_err());
+        // What is there and says no has said it.
+        attempts.set(0);
+        let reset = || {
+            attempts.set(attempts.get() + 1);
+            io::Result::<()>::Err(io::ErrorKind::ConnectionReset.into())
+        };
+        assert!(patiently(reset).is_err());
+        assert_eq!(attempts.get(), 1);
     }
 }

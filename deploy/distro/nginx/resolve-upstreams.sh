@@ -19,7 +19,8 @@ names() {
 
 # usage: address NAME - the first one, or nothing
 address() {
-    timeout "$LIMIT" getent ahostsv4 "$1" | awk 'NR == 1 { print $1 }'
+    address_lines=$(timeout "$LIMIT" getent ahostsv4 "$1") || :
+    printf '%s\n' "${address_lines%%[[:space:]]*}"
 }
 
 # usage: addresses NAME... - NAME=ADDRESS for those that have one

@@ -5,6 +5,8 @@
 set -eu
 
 INIT_SCRIPTS=/docker-entrypoint-initdb.d
+# Asked once: where the storage driver is a slow one, each program that is started shows in the start's time.
+USER_ID=$(id -u)
 
 # usage: say TEXT
 say() {
@@ -23,7 +25,7 @@ load() {
     eval "load_value=\${$1-} load_file=\${$1_FILE-}"
     if [ -n "$load_file" ]; then
         [ -z "$load_value" ] || die "both $1 and $1_FILE are set. Keep one of them."
-        [ -r "$load_file" ] || die "$1_FILE names $load_file, which uid $(id -u) cannot read."
+        [ -r "$load_file" ] || die "$1_FILE names $load_file, which uid $USER_ID cannot read."
         load_value=$(cat "$load_file")
     fi
     export "$1=${load_value:-${2-}}"
@@ -52,9 +54,9 @@ only_asks() {
 
 # usage: own DIRECTORY MODE - creates it and, as root, gives it to the server's user
 own() {
-    mkdir -p "$1" || die "cannot create $1 as uid $(id -u). Mount a volume there, or start as root."
+    [ -d "$1" ] || mkdir -p "$1" || die "cannot create $1 as uid $USER_ID. Mount a volume there, or start as root."
     chmod "$2" "$1" 2>/dev/null || :
-    [ "$(id -u)" != 0 ] || find "$1" ! -user postgres -exec chown postgres:postgres '{}' +
+    [ "$USER_ID" != 0 ] || find "$1" ! -user postgres -exec chown postgres:postgres '{}' +
 }
 
 # usage: prepare_directories
@@ -86,7 +88,7 @@ forget_unfinished() {
 
 # usage: make_cluster
 make_cluster() {
-    id -un >/dev/null 2>&1 || die "uid $(id -u) has no name in /etc/passwd, and initdb wants one. Use 70."
+    id -un >/dev/null 2>&1 || die "uid $USER_ID has no name in /etc/passwd, and initdb wants one. Use 70."
     eval "set -- $POSTGRES_INITDB_ARGS"
     [ -z "$POSTGRES_INITDB_WALDIR" ] || set -- --waldir="$POSTGRES_INITDB_WALDIR" "$@"
     # `flush` does it for this and for all that the init scripts write, before any of it counts.
@@ -179,8 +181,8 @@ create_database_alone() {
         postgres --single -c fsync=off -c exit_on_error=true -c log_min_messages=error postgres >/dev/null
 }
 
-# usage: run_sql FILE UNPACKER... - unpacked first, because a pipe would hide that half a file is missing
-run_sql() {
+# usage: run_packed_sql FILE UNPACKER... - unpacked first, because a pipe would hide that half a file is missing
+run_packed_sql() {
     say "running $1"
     sql_packed=$1
     shift
@@ -205,10 +207,13 @@ run_init_script() {
                 set -u
             fi
             ;;
-        *.sql) run_sql "$1" cat ;;
-        *.sql.gz) run_sql "$1" gunzip ;;
-        *.sql.xz) run_sql "$1" xz -d ;;
-        *.sql.zst) run_sql "$1" zstd -dq ;;
+        *.sql)
+            say "running $1"
+            docker_process_sql --file "$1"
+            ;;
+        *.sql.gz) run_packed_sql "$1" gunzip ;;
+        *.sql.xz) run_packed_sql "$1" xz -d ;;
+        *.sql.zst) run_packed_sql "$1" zstd -dq ;;
         *) say "ignoring $1" ;;
     esac
 }
@@ -217,7 +222,7 @@ run_init_script() {
 initialise() {
     require_password
     # Found out now, and not after initdb has filled the directory.
-    ls "$INIT_SCRIPTS" >/dev/null || die "uid $(id -u) cannot read $INIT_SCRIPTS."
+    { [ -r "$INIT_SCRIPTS" ] && [ -x "$INIT_SCRIPTS" ]; } || die "uid $USER_ID cannot read $INIT_SCRIPTS."
     make_cluster
     if has_init_scripts; then
         run_init_scripts "$@"
@@ -256,7 +261,7 @@ _main() {
     fi
     load_settings
     prepare_directories
-    if [ "$(id -u)" = 0 ]; then
+    if [ "$USER_ID" = 0 ]; then
         export HOME=/var/lib/postgresql
         exec setpriv --reuid=postgres --regid=postgres --init-groups -- "$0" "$@"
     fi

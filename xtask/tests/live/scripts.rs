@@ -65,3 +65,18 @@ fn migrations_are_applied_by_the_script_and_only_once() {
         docker(&["ps", "--all", "--quiet", "--filter", &format!("name={}-backend", stand.name)]);
     assert_eq!(leftover.ok().stdout, "");
 }
+
+#[test]
+fn a_health_probe_asks_until_it_is_answered_and_tells_what_was_said_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let probe = |asked: &str| {
+        let mut command = Command::new(root().join("deploy/probe.sh"));
+        run(command.args(["sh", "-c", asked]).current_dir(folder.path()))
+    };
+    // Each attempt leaves a line.
+    let third_time = "echo >>attempts; [ $(wc -l <attempts) -ge 3 ] && echo up";
+    assert_eq!(probe(third_time).ok().stdout, "up\n");
+    let attempts = std::fs::read_to_string(folder.path().join("attempts")).unwrap();
+    assert_eq!(attempts.len(), 3);
+    probe("echo the database is starting; exit 7").fails(7, &["the database is starting"]);
+}

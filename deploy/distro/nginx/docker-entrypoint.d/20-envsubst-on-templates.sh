@@ -20,7 +20,7 @@ known_variables() {
 render() {
     rendered=$OUTPUT/${1#"$TEMPLATES"/}
     rendered=${rendered%"$SUFFIX"}
-    mkdir -p "${rendered%/*}"
+    [ -d "${rendered%/*}" ] || mkdir -p "${rendered%/*}"
     envsubst "$2" <"$1" | resolve-upstreams >"$rendered.rendering"
     mv "$rendered.rendering" "$rendered"
 }
