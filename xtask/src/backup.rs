@@ -8,6 +8,8 @@
 pub(crate) mod catalogue;
 mod console;
 pub(crate) mod drill;
+mod exchange;
+mod facts;
 mod fit;
 mod lanes;
 pub(crate) mod load;

@@ -77,7 +77,7 @@ pub trait Sink {
         Ok(())
     }
 
-    /// That was the last row of the table; so many there were.
+    /// That was the last row of the table in this place; so many there were here.
     ///
     /// # Errors
     /// It does not agree.
@@ -96,6 +96,8 @@ pub struct Scanner<S> {
     /// The beginning of a line whose end has not come yet.
     rest: Vec<u8>,
     table: Option<String>,
+    /// How many rows of the table came in other places before this one: those of a partitioned table may.
+    before: u64,
     contents: Contents,
     has_digests: bool,
 }
@@ -104,7 +106,7 @@ impl<S: Sink> Scanner<S> {
     /// At the beginning of a dump.
     pub fn new(sink: S) -> Scanner<S> {
         let (rest, contents) = (Vec::new(), Contents::new());
-        Scanner { sink, rest, table: None, contents, has_digests: true }
+        Scanner { sink, rest, table: None, before: 0, contents, has_digests: true }
     }
 
     /// The same where rows are only to be counted, which is much less work: all digests are 0.
@@ -179,7 +181,7 @@ impl<S: Sink> Scanner<S> {
         let end = memchr(b'\n', lines).unwrap_or(lines.len() - 1);
         let line = &lines[..end];
         if let Some(table) = copied_table(line)? {
-            self.contents.entry(table.clone()).or_default();
+            self.before = self.contents.entry(table.clone()).or_default().rows;
             self.sink.begin(&table, line)?;
             self.table = Some(table);
         } else if is_remark(line) {
@@ -205,7 +207,7 @@ impl<S: Sink> Scanner<S> {
                 if rows > before {
                     self.sink.rows(&lines[..start], rows - before)?;
                 }
-                self.sink.end(&table, rows)?;
+                self.sink.end(&table, rows - self.before)?;
                 return Ok(&lines[end + 1..]);
             }
             content.add(line, self.has_digests);
@@ -309,6 +311,14 @@ mod tests {
         assert_eq!(record, expected);
         let rows: Vec<u64> = contents.values().map(|content| content.rows).collect();
         assert_eq!(rows, [1, 0, 2], "{contents:?}");
+    }
+
+    #[test]
+    fn a_table_may_come_in_several_places() {
+        let text = "COPY t (a) FROM stdin;\n1\n2\n\\.\nCOPY t (a) FROM stdin;\n3\n\\.\n";
+        let (record, contents) = scan(&[text.as_bytes()]);
+        assert_eq!(record, ["b t", "r 1", "r 2", "e t 2", "b t", "r 3", "e t 1"]);
+        assert_eq!(contents["t"].rows, 3);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! than its share is dealt out to all of them. Each keeps more than one core busy, so on two cores that
 //! would win nothing.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::ChildStdin;
@@ -16,6 +17,7 @@ use anyhow::{Error, Result, anyhow, ensure};
 use archive::copy::{self, Contents, Scanner};
 use archive::pieces::{self, Piece, Place};
 
+use super::facts::Kind;
 use super::load::{LIMIT, inside_with_settings};
 use super::postgres::{Postgres, SUPERUSER};
 use super::sink::Meter;
@@ -27,9 +29,10 @@ const AT_END: &str = "(end of the rows)";
 /// A table, and where its rows lie.
 #[derive(Debug)]
 pub(super) struct Table {
-    name: String,
+    pub(super) name: String,
     /// The COPY command of the dump.
     command: Vec<u8>,
+    /// Those of a partitioned table may come in several parts of a dump.
     places: Vec<Place>,
 }
 
@@ -52,17 +55,12 @@ impl Unit {
     }
 
     /// What goes before the rows. PostgreSQL freezes rows of a table only where the transaction has made
-    /// it or emptied it. One that has rows already was filled by its extension, and the dump has what came
-    /// to those.
+    /// it or emptied it.
     fn head(&self) -> Vec<u8> {
         match (&self.whole, self.command.strip_suffix(b";")) {
             (Some(table), Some(command)) => {
-                let begin = format!(
-                    "BEGIN;\n\\set freeze ''\n\
-                     SELECT NOT EXISTS (SELECT FROM ONLY {table}) AS is_empty \\gset\n\
-                     \\if :is_empty\nTRUNCATE ONLY {table};\n\\set freeze 'WITH (FREEZE)'\n\\endif\n"
-                );
-                [begin.as_bytes(), command, b" :freeze;"].concat()
+                let begin = format!("BEGIN;\nTRUNCATE ONLY {table};\n");
+                [begin.as_bytes(), command, b" WITH (FREEZE);"].concat()
             }
             _ => self.command.clone(),
         }
@@ -73,24 +71,40 @@ impl Unit {
     }
 }
 
-/// Deals tables out to so many connections: the units, of which the last is the largest.
-pub(super) fn units(tables: Vec<Table>, lanes: usize) -> Vec<Unit> {
+/// What is to be loaded, in the order in which it is.
+pub(super) struct Units {
+    /// Tables of extensions, whose keys exist already: one after the other, as the dump has them. Nothing
+    /// of theirs is emptied, as the extension may have filled them.
+    pub(super) ordered: Vec<Unit>,
+    /// The others, of which the last is the largest.
+    pub(super) free: Vec<Unit>,
+}
+
+/// Deals tables out to so many connections.
+pub(super) fn units(tables: Vec<Table>, kinds: &BTreeMap<String, Kind>, lanes: usize) -> Units {
     let bytes = |places: &[Place]| -> usize { places.iter().map(|place| place.length).sum() };
     let share = tables.iter().map(|table| bytes(&table.places)).sum::<usize>().div_ceil(lanes);
-    let mut units = Vec::new();
-    for Table { name, command, places } in tables.into_iter().filter(|t| !t.places.is_empty()) {
-        if lanes <= 2 || bytes(&places) <= share {
-            units.push(Unit { command, places, whole: Some(name) });
-            continue;
+    let mut units = Units { ordered: Vec::new(), free: Vec::new() };
+    for table in tables.into_iter().filter(|table| !table.places.is_empty()) {
+        let kind = kinds.get(&table.name).copied().unwrap_or(Kind::Plain);
+        let Table { name, command, places } = table;
+        if kind == Kind::OfExtension {
+            units.ordered.push(Unit { command, places, whole: None });
+        } else if lanes <= 2 || bytes(&places) <= share {
+            let whole = (kind == Kind::Plain).then_some(name);
+            units.free.push(Unit { command, places, whole });
+        } else {
+            let part = places.len().div_ceil(lanes);
+            units.free.extend(places.chunks(part).map(|places| Unit {
+                command: command.clone(),
+                places: places.to_vec(),
+                whole: None,
+            }));
         }
-        let part = places.len().div_ceil(lanes);
-        units.extend(places.chunks(part).map(|places| Unit {
-            command: command.clone(),
-            places: places.to_vec(),
-            whole: None,
-        }));
     }
-    units.sort_by_key(Unit::bytes);
+    units.free.sort_by_key(Unit::bytes);
+    // The queue gives out the last one first.
+    units.ordered.reverse();
     units
 }
 
@@ -169,7 +183,16 @@ impl Lane {
         ended
     }
 
-    fn load_all(&mut self, queue: &Queue, file: &File, meter: &Mutex<Meter>) -> io::Result<()> {
+    /// Sends all units, one after the other.
+    ///
+    /// # Errors
+    /// The file cannot be read, or psql has ended.
+    pub(super) fn load_all(
+        &mut self,
+        queue: &Queue,
+        file: &File,
+        meter: &Mutex<Meter>,
+    ) -> io::Result<()> {
         while let Some(unit) = queue.next() {
             self.tell(&unit.head())?;
             for place in &unit.places {
@@ -212,7 +235,8 @@ impl Lane {
 /// The file cannot be read, or the connection has ended.
 pub(super) fn skim(first: &mut Lane, file: &File) -> io::Result<Skimmed> {
     let (settings, tables) = (Vec::new(), Vec::new());
-    let mut scanner = Scanner::counting(Skimmer { first, settings, tables, is_open: false });
+    let skimmer = Skimmer { first, settings, tables, current: 0, is_open: false };
+    let mut scanner = Scanner::counting(skimmer);
     pieces::skim(file, |piece| match piece {
         Piece::Text(text) => scanner.feed(&text),
         Piece::Rows(place) => {
@@ -252,6 +276,8 @@ struct Skimmer<'l> {
     first: &'l mut Lane,
     settings: Vec<Vec<u8>>,
     tables: Vec<Table>,
+    /// Of the tables, the one whose rows follow.
+    current: usize,
     /// The first connection has got the COPY command of the last table.
     is_open: bool,
 }
@@ -259,7 +285,7 @@ struct Skimmer<'l> {
 impl Skimmer<'_> {
     /// Keeps where rows of the present table lie.
     fn keep(&mut self, place: Place) {
-        self.tables.last_mut().into_iter().for_each(|table| table.places.push(place));
+        self.tables.get_mut(self.current).into_iter().for_each(|table| table.places.push(place));
     }
 }
 
@@ -272,10 +298,14 @@ impl copy::Sink for Skimmer<'_> {
     }
 
     fn begin(&mut self, name: &str, command: &[u8]) -> io::Result<()> {
-        if self.tables.iter().any(|table| table.name == name) {
-            // To empty it for the second half would lose the first.
-            return Err(io::Error::other(format!("the rows of {name} are in two places")));
+        if let Some(known) = self.tables.iter().position(|table| table.name == name) {
+            self.current = known;
+            if self.tables[known].command != command {
+                return Err(io::Error::other(format!("the rows of {name} are of two forms")));
+            }
+            return Ok(());
         }
+        self.current = self.tables.len();
         let (name, command) = (name.to_owned(), command.to_vec());
         self.tables.push(Table { name, command, places: Vec::new() });
         Ok(())
@@ -283,7 +313,8 @@ impl copy::Sink for Skimmer<'_> {
 
     fn rows(&mut self, rows: &[u8], _count: u64) -> io::Result<()> {
         if !std::mem::replace(&mut self.is_open, true) {
-            let command = self.tables.last().map(|table| table.command.clone()).unwrap_or_default();
+            let table = self.tables.get(self.current);
+            let command = table.map(|table| table.command.clone()).unwrap_or_default();
             self.first.tell(&command)?;
         }
         self.first.input.write_all(&pieces::frame(rows)?)
@@ -317,26 +348,39 @@ mod tests {
         let tables =
             vec![table("a", &[5, 5]), table("none", &[]), table("b", &[3]), table("c", &[90])];
         let expected = [(Some("b"), 3), (Some("a"), 10), (Some("c"), 90)];
-        assert_eq!(found(&units(tables, 2)), expected);
+        let units = units(tables, &BTreeMap::new(), 2);
+        assert_eq!(found(&units.free), expected);
+        assert_eq!(found(&units.ordered), []);
     }
 
     #[test]
     fn among_many_connections_a_table_that_is_larger_than_its_share_is_dealt_out() {
         let tables = vec![table("a", &[10; 9]), table("b", &[10])];
         let expected = [(Some("b"), 10), (None, 30), (None, 30), (None, 30)];
-        let units = units(tables, 4);
+        let units = units(tables, &BTreeMap::new(), 4).free;
         assert_eq!(found(&units), expected);
         assert_eq!(units.iter().map(Unit::rows).sum::<u64>(), 10);
     }
 
     #[test]
+    fn tables_of_extensions_keep_their_order_and_only_plain_ones_are_emptied() {
+        let kinds =
+            [("e2", Kind::OfExtension), ("e1", Kind::OfExtension), ("p", Kind::Partitioned)];
+        let kinds = kinds.map(|(name, kind)| (name.to_owned(), kind)).into();
+        let tables = vec![table("e2", &[1]), table("t", &[2]), table("e1", &[9]), table("p", &[5])];
+        let units = units(tables, &kinds, 2);
+        // Taken from the end.
+        assert_eq!(found(&units.ordered), [(None, 9), (None, 1)]);
+        assert_eq!(found(&units.free), [(Some("t"), 2), (None, 5)]);
+    }
+
+    #[test]
     fn rows_are_frozen_in_the_transaction_that_empties_their_table() {
-        let mut units = units(vec![table("public.\"odd;\"", &[1])], 1);
+        let tables = vec![table("public.\"odd;\"", &[1])];
+        let mut units = units(tables, &BTreeMap::new(), 1).free;
         let head = String::from_utf8(units[0].head()).unwrap();
-        let expected = "BEGIN;\n\\set freeze ''\n\
-            SELECT NOT EXISTS (SELECT FROM ONLY public.\"odd;\") AS is_empty \\gset\n\
-            \\if :is_empty\nTRUNCATE ONLY public.\"odd;\";\n\\set freeze 'WITH (FREEZE)'\n\\endif\n\
-            COPY public.\"odd;\" (id) FROM stdin :freeze;";
+        let expected = "BEGIN;\nTRUNCATE ONLY public.\"odd;\";\n\
+            COPY public.\"odd;\" (id) FROM stdin WITH (FREEZE);";
         assert_eq!((&*head, units[0].foot()), (expected, &b"\\.\nCOMMIT;"[..]));
         units[0].whole = None;
         assert_eq!((units[0].head(), units[0].foot()), (units[0].command.clone(), &b"\\."[..]));

@@ -15,7 +15,7 @@ use archive::copy::{self, Contents};
 use archive::file;
 
 use super::catalogue::Backup;
-use super::lanes::{self, Lane, Queue, Skimmed};
+use super::lanes::{self, Lane, Queue, Skimmed, Units};
 use super::manifest::{Database, compare_rows, compare_tables, tables};
 use super::postgres::{Postgres, SUPERUSER};
 use super::sink::Meter;
@@ -28,8 +28,9 @@ pub(super) const LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
 const MOST_LANES: usize = 4;
 /// For these sessions alone: what they write is worth nothing until the swap, which waits for the disk.
 /// There are as many of them as cores, so that helpers of each would only be in each other's way.
-const SETTINGS: &str = "PGOPTIONS=-c synchronous_commit=off -c statement_timeout=0 \
-    -c maintenance_work_mem=128MB -c max_parallel_maintenance_workers=0";
+/// What the database itself sets for its clients, such as to read only, does not count for them either.
+const SETTINGS: &str = "PGOPTIONS=-c synchronous_commit=off -c statement_timeout=0 -c lock_timeout=0 \
+    -c default_transaction_read_only=off -c maintenance_work_mem=128MB -c max_parallel_maintenance_workers=0";
 
 /// How many things to do at once.
 pub(crate) fn lanes() -> usize {
@@ -100,18 +101,35 @@ impl Load<'_> {
         }
         .context("what was restored")?;
         let (migration, extensions) = self.server.head(self.name)?;
-        ensure!(
-            extensions == self.database.extensions,
-            "{}: the extensions are {extensions:?}, and {:?} were saved",
-            self.database.name,
-            self.database.extensions
-        );
+        self.compare_extensions(&extensions)?;
         ensure!(
             migration == self.database.migration,
             "{}: the last migration is {migration:?}, and {:?} was saved",
             self.database.name,
             self.database.migration
         );
+        Ok(())
+    }
+
+    /// A dump makes an extension in the version that the server has by default, which may be a later one.
+    fn compare_extensions(&self, found: &[String]) -> Result<()> {
+        let (saved, name) = (&self.database.extensions, &self.database.name);
+        if found == saved {
+            return Ok(());
+        }
+        let names = |list: &[String]| -> Vec<String> {
+            list.iter().map(|one| one.split(' ').next().unwrap_or_default().to_owned()).collect()
+        };
+        let what = format!(
+            "{name}: the extensions are {}, and {} were saved",
+            found.join(", "),
+            saved.join(", ")
+        );
+        ensure!(names(found) == names(saved), "{what}");
+        self.server
+            .ctx
+            .ui
+            .warn(format!("{what}: PostgreSQL makes them in the version that it comes with"));
         Ok(())
     }
 
@@ -131,8 +149,12 @@ impl Load<'_> {
     fn create(&self) -> Result<()> {
         let mut sql = String::from(
             "CREATE DATABASE :\"database\" OWNER :\"owner\" TEMPLATE template0 \
-             ENCODING :'encoding' LC_COLLATE :'collate' LC_CTYPE :'ctype';\n",
+             ENCODING :'encoding' LC_COLLATE :'collate' LC_CTYPE :'ctype'",
         );
+        if self.database.icu_locale.is_some() {
+            sql.push_str(" LOCALE_PROVIDER icu ICU_LOCALE :'icu_locale'");
+        }
+        sql.push_str(";\n");
         for statement in &self.database.settings {
             sql.push_str(&format!("{statement};\n"));
         }
@@ -142,7 +164,11 @@ impl Load<'_> {
             .args(["--set".to_owned(), format!("owner={}", saved.owner)])
             .args(["--set".to_owned(), format!("encoding={}", saved.encoding)])
             .args(["--set".to_owned(), format!("collate={}", saved.collate)])
-            .args(["--set".to_owned(), format!("ctype={}", saved.ctype)]);
+            .args(["--set".to_owned(), format!("ctype={}", saved.ctype)])
+            .args([
+                "--set".to_owned(),
+                format!("icu_locale={}", saved.icu_locale.as_deref().unwrap_or_default()),
+            ]);
         self.server.ctx.run(command.stdin(sql))
     }
 
@@ -154,14 +180,19 @@ impl Load<'_> {
             Err(error) => return Err(first.failed(error)),
         };
         let count = lanes_for(self.database);
-        let units = lanes::units(tables, count);
+        let kinds = self.server.kinds(self.name, tables.iter().map(|table| &table.name))?;
+        let Units { ordered, free } = lanes::units(tables, &kinds, count);
+        let meter = Mutex::new(Meter::new(step));
+        if let Err(error) = first.load_all(&Queue::new(ordered), &file, &meter) {
+            return Err(first.failed(error));
+        }
         let mut others = Vec::new();
-        for _ in 1..count.min(units.len()) {
+        for _ in 1..count.min(free.len()) {
             let mut lane = Lane::start(self.server, self.name)?;
             settings.iter().try_for_each(|line| lane.tell(line))?;
             others.push(lane);
         }
-        let (queue, meter) = (Queue::new(units), Mutex::new(Meter::new(step)));
+        let queue = Queue::new(free);
         thread::scope(|scope| {
             let work = |lane: Lane| scope.spawn(|| lane.work(&queue, &file, &meter));
             let threads: Vec<_> = [first].into_iter().chain(others).map(work).collect();

@@ -73,6 +73,9 @@ pub(crate) struct Database {
     pub(crate) encoding: String,
     pub(crate) collate: String,
     pub(crate) ctype: String,
+    /// Where ICU sorts its text, and not the C library; not in backups of before November 2026.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) icu_locale: Option<String>,
     /// Statements that give a new database this one's rights and settings. They name it
     /// `:"database"`, a variable of psql, because a restore makes it under another name first.
     pub(crate) settings: Vec<String>,

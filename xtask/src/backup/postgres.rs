@@ -4,7 +4,6 @@
 //! in it, one everything but rows, one the rows. What the manifest says of tables was counted in
 //! the very bytes that were saved, so it cannot belong to another moment.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::time::Duration;
@@ -12,22 +11,28 @@ use std::time::Duration;
 use anyhow::{Context, Error, Result, ensure};
 use archive::copy::{self, Contents, Nowhere, Scanner};
 use archive::file::Hashed;
-use serde::Deserialize;
 
 use super::both;
 use super::console::Console;
+use super::facts::Facts;
 use super::manifest::{self, Database, FileEntry};
 use super::sink::{self, Meter, Rows, Sink, drain};
-use super::swap::literal;
 use crate::ctx::{Ctx, Invocation, Pipe, Talk};
 use crate::ui::Step;
 
 /// How long a server may say nothing: a lock of a migration is waited for at most a minute.
 const PATIENCE: Duration = Duration::from_secs(10 * 60);
 /// A dump of everything.
-const DUMP_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const DUMP_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
 /// Reads everything and writes nothing; over the socket in the container only.
 const READER: &str = "backup";
+/// What PostgreSQL calls the sessions of a dump.
+const DUMP: &str = "xtask-dump";
+/// A database may have settings of its own for whoever connects; these sessions have to read all of it, as
+/// long as that takes, and to fill one that is for reading only.
+const READS: &str = "PGOPTIONS=-c statement_timeout=0";
+const WRITES: &str =
+    "PGOPTIONS=-c statement_timeout=0 -c lock_timeout=0 -c default_transaction_read_only=off";
 /// Makes databases and gives them their names; over the socket in the container only.
 pub(crate) const SUPERUSER: &str = "postgres";
 /// Stands in the name of a database that is being restored, between its own and the backup's.
@@ -44,57 +49,11 @@ pub(crate) struct Postgres<'a> {
     console: Console,
 }
 
-/// What the catalogue of a database says of it.
-#[derive(Deserialize)]
-struct Facts {
-    owner: String,
-    encoding: String,
-    collate: String,
-    ctype: String,
-    settings: Vec<String>,
-    extensions: Vec<String>,
-    migration: Option<String>,
-    disk_bytes: u64,
-}
-
 /// A dump of a database, in the folder of a backup.
 pub(crate) struct Dumped {
     pub(crate) database: Database,
     pub(crate) files: Vec<(String, FileEntry)>,
 }
-
-/// Everything about the database that its dump does not bring along under another name, as JSON.
-/// The rights of a database, which PostgreSQL keeps beside it, become the statements that grant them.
-const FACTS: &str = "\
-SELECT json_build_object(
-  'owner', pg_get_userbyid(datdba), 'encoding', pg_encoding_to_char(encoding),
-  'collate', datcollate, 'ctype', datctype, 'disk_bytes', pg_database_size(oid),
-  'extensions', (SELECT coalesce(json_agg(extname || ' ' || extversion ORDER BY extname), '[]')
-                 FROM pg_extension),
-  'settings', (SELECT coalesce(json_agg(statement), '[]') FROM (
-     SELECT 'REVOKE ALL ON DATABASE :\"database\" FROM PUBLIC' AS statement WHERE datacl IS NOT NULL
-     UNION ALL
-     SELECT format('GRANT %s ON DATABASE :\"database\" TO %s%s', privilege_type,
-              CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END,
-              CASE WHEN is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
-     FROM aclexplode(datacl)
-     UNION ALL
-     SELECT format('ALTER %s SET %I TO %s',
-              CASE setrole WHEN 0 THEN 'DATABASE :\"database\"'
-              ELSE format('ROLE %I IN DATABASE :\"database\"', pg_get_userbyid(setrole)) END,
-              split_part(setting, '=', 1),
-              CASE WHEN split_part(setting, '=', 1) IN ('search_path', 'DateStyle')
-              THEN substr(setting, strpos(setting, '=') + 1)
-              ELSE quote_literal(substr(setting, strpos(setting, '=') + 1)) END)
-     FROM pg_db_role_setting, unnest(setconfig) AS setting WHERE setdatabase = db.oid
-  ) AS statements),
-  'migration', MIGRATION)
-FROM pg_database AS db WHERE datname = current_database();";
-
-const HAS_MIGRATIONS: &str = "SELECT to_regclass('public.schema_migrations') IS NOT NULL";
-/// Only where the table is there: the maintenance database has none.
-const MIGRATION: &str = "(SELECT lpad(version::text, 4, '0') || ' ' || name FROM public.schema_migrations \
-      ORDER BY version DESC LIMIT 1)";
 
 /// As `pg_dump` does at its start, and held for both of them: nobody alters or drops a table between.
 const LOCK: &str = "\
@@ -116,13 +75,21 @@ impl<'a> Postgres<'a> {
 
     /// A program in the container.
     pub(crate) fn inside(&self, program: &str) -> Invocation {
-        Invocation::new("docker").args(["exec", "--interactive", self.container, program])
+        self.inside_as("xtask", program)
+    }
+
+    fn inside_as(&self, name: &str, program: &str) -> Invocation {
+        let options = if self.role == READER { READS } else { WRITES };
+        let name = format!("PGAPPNAME={name}");
+        let words =
+            ["exec", "--interactive", "--env", options, "--env", &name, self.container, program];
+        Invocation::new("docker").args(words)
     }
 
     /// psql, which stops at the first mistake, without the database that comes behind it.
-    fn psql(&self) -> Invocation {
+    fn psql(&self, name: &str) -> Invocation {
         let words = ["-XAtq", "--set", "ON_ERROR_STOP=1", "--username", self.role, "--dbname"];
-        self.inside("psql").args(words)
+        self.inside_as(name, "psql").args(words)
     }
 
     /// What a query says, or several of them: row by row.
@@ -133,8 +100,8 @@ impl<'a> Postgres<'a> {
         self.ask(database, sql, PATIENCE)
     }
 
-    fn ask(&self, database: &str, sql: &str, patience: Duration) -> Result<Vec<String>> {
-        self.console.ask(self.ctx, self.psql().limit(DUMP_LIMIT), database, sql, patience)
+    pub(super) fn ask(&self, database: &str, sql: &str, patience: Duration) -> Result<Vec<String>> {
+        self.console.ask(self.ctx, self.psql("xtask").limit(DUMP_LIMIT), database, sql, patience)
     }
 
     /// Such as 15.20.
@@ -176,49 +143,6 @@ impl<'a> Postgres<'a> {
         self.query("postgres", "SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY 1")
     }
 
-    /// How many rows each of these tables has, which are named as a dump names them. Much cheaper than
-    /// [`Postgres::contents`]: the server counts on several cores, and no row leaves it. Tables of an
-    /// extension are left out: of those a dump has only what came to the extension's own rows.
-    ///
-    /// # Errors
-    /// The server refuses it, a table that is not there included.
-    pub(crate) fn counts<'t>(
-        &self,
-        database: &str,
-        tables: impl Iterator<Item = &'t String> + Clone,
-    ) -> Result<BTreeMap<String, u64>> {
-        let count = |table: &String| {
-            format!(
-                "SELECT CASE WHEN NOT EXISTS (SELECT FROM pg_depend WHERE deptype = 'e' AND \
-                 classid = 'pg_class'::regclass AND objid = {}::regclass) \
-                 THEN (SELECT count(*) FROM ONLY {table}) END;\n",
-                literal(table)
-            )
-        };
-        // As long as it takes to read the largest of them.
-        let script: String = tables.clone().map(count).collect();
-        let said = self.ask(database, &script, DUMP_LIMIT)?;
-        ensure!(said.len() == tables.clone().count(), "count the rows of {database}: {said:?}");
-        let read = |line: &String| line.parse().with_context(|| format!("read {line:?}"));
-        let counted = tables.zip(&said).filter(|(_, line)| !line.is_empty());
-        counted.map(|(table, line)| Ok((table.clone(), read(line)?))).collect()
-    }
-
-    /// The last migration that was applied to a database, and its extensions with their versions.
-    ///
-    /// # Errors
-    /// The server does not answer.
-    pub(crate) fn head(&self, database: &str) -> Result<(Option<String>, Vec<String>)> {
-        let sql = format!(
-            "{HAS_MIGRATIONS} AS has_migrations \\gset\n\\if :has_migrations\n\
-             SELECT coalesce({MIGRATION}, '');\n\\else\nSELECT '';\n\\endif\n\
-             SELECT extname || ' ' || extversion FROM pg_extension ORDER BY extname;"
-        );
-        let mut said = self.query(database, &sql)?.into_iter();
-        let migration = said.next().filter(|name| !name.is_empty());
-        Ok((migration, said.collect()))
-    }
-
     /// Saves the roles, without their passwords: those come from the secrets of wherever they are
     /// restored.
     ///
@@ -241,7 +165,8 @@ impl<'a> Postgres<'a> {
         step: &Step,
         create: impl Fn(&str) -> Result<Hashed<File>> + Sync,
     ) -> Result<Dumped> {
-        let mut session = Talk::start(self.ctx, self.psql().arg(now).limit(DUMP_LIMIT), PATIENCE)?;
+        let mut session =
+            Talk::start(self.ctx, self.psql(DUMP).arg(now).limit(DUMP_LIMIT), PATIENCE)?;
         match self.dump_in(&mut session, now, name, step, create) {
             Ok(dumped) => {
                 session.finish().with_context(|| format!("keep the snapshot of {name}"))?;
@@ -263,10 +188,7 @@ impl<'a> Postgres<'a> {
         let snapshot = session
             .ask("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_export_snapshot();")?;
         session.ask(&format!("{LOCK}\nSELECT 'locked';"))?;
-        let has_migrations = session.ask(&format!("{HAS_MIGRATIONS};"))? == "t";
-        let migration = if has_migrations { MIGRATION } else { "NULL" };
-        let facts = FACTS.replace("MIGRATION", migration).replace('\n', " ");
-        let facts: Facts = serde_json::from_str(&session.ask(&facts)?)
+        let facts = Facts::ask(session)
             .with_context(|| format!("read the settings of the database {name}"))?;
         let (schema_file, data_file) = (format!("{name}.schema.zst"), format!("{name}.data.zst"));
 
@@ -279,7 +201,7 @@ impl<'a> Postgres<'a> {
             },
             || {
                 let rows = self.dump_rows(now, &at, create(&data_file)?, step);
-                rows.with_context(|| format!("save the rows of {name}"))
+                rows.map_err(explain_rights).with_context(|| format!("save the rows of {name}"))
             },
         )?;
         let database = Database {
@@ -288,6 +210,7 @@ impl<'a> Postgres<'a> {
             encoding: facts.encoding,
             collate: facts.collate,
             ctype: facts.ctype,
+            icu_locale: facts.icu_locale,
             settings: facts.settings,
             extensions: facts.extensions,
             migration: facts.migration,
@@ -335,7 +258,23 @@ impl<'a> Postgres<'a> {
 
     fn pg_dump(&self, database: &str) -> Invocation {
         let words = ["--username", self.role, "--dbname", database];
-        self.inside("pg_dump").args(words).limit(DUMP_LIMIT)
+        self.inside_as(DUMP, "pg_dump").args(words).limit(DUMP_LIMIT)
+    }
+
+    /// Ends the dumps that nobody listens to any more: a program that was started in a container goes on
+    /// when whoever started it is killed, and would hold every table for as long as it reads. The caller
+    /// holds the project's lock, so that there is no other dump.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub(crate) fn end_dumps(&self) -> Result<()> {
+        let sql = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE application_name = '{DUMP}' AND usename = current_user"
+        );
+        self.query("postgres", &sql)
+            .map(|_| ())
+            .context("end the dumps that an earlier command left")
     }
 
     /// Hands a dump's parts to `sink`: what they were.
@@ -348,6 +287,19 @@ impl<'a> Postgres<'a> {
         })?;
         Ok(scanner.finish()?)
     }
+}
+
+/// A volume that is older than some right of the role `backup` has never heard of it.
+fn explain_rights(error: Error) -> Error {
+    let said = format!("{error:#}");
+    let lacks = ["permission denied for", "row-level security policy"];
+    if !lacks.iter().any(|words| said.contains(words)) {
+        return error;
+    }
+    error.context(
+        "the role `backup` may not read all of it; \
+         `cargo xtask psql -- -U postgres -f /docker-entrypoint-initdb.d/10-roles.sql` gives it its rights",
+    )
 }
 
 /// Whether a database is one that a restore has made or put aside.

@@ -19,19 +19,15 @@ use super::postgres::{self, Postgres, SUPERUSER};
 use super::redis::Redis;
 use super::replaced::Replaced;
 use super::roles;
-use super::sequences;
-use super::swap::{Names, quoted, swap_script};
+use super::swap::{Names, quoted};
 use super::take::Servers;
 use crate::ctx::{Ctx, Invocation};
 use crate::stack::project::Project;
 
 /// Through which names are changed: nobody can be connected to a database that changes its own.
-const BYSTANDER: &str = "template1";
+pub(super) const BYSTANDER: &str = "template1";
 /// PostgreSQL's own database for maintenance: restored where somebody keeps tables in it.
 const MAINTENANCE: &str = "postgres";
-/// How long to look for a moment in which nobody is connected; each try waits five seconds.
-const SWAP_LIMIT: Duration = Duration::from_secs(90);
-const SWAP_PAUSE: Duration = Duration::from_millis(50);
 /// A migration may rewrite a large table.
 const MIGRATE_LIMIT: Duration = Duration::from_secs(60 * 60);
 
@@ -54,12 +50,12 @@ pub(crate) struct Asked {
 
 /// A restore that can be done: its conditions were looked at.
 pub(crate) struct Restore<'a> {
-    ctx: &'a Ctx,
+    pub(super) ctx: &'a Ctx,
     project: &'a Project,
-    backup: &'a Backup,
-    postgres: Postgres<'a>,
-    redis: Redis<'a>,
-    parts: Parts,
+    pub(super) backup: &'a Backup,
+    pub(super) postgres: Postgres<'a>,
+    pub(super) redis: Redis<'a>,
+    pub(super) parts: Parts,
     comparison: Comparison,
 }
 
@@ -284,61 +280,6 @@ impl<'a> Restore<'a> {
         )?;
         step.done("");
         Ok(())
-    }
-
-    /// The two moments. From the first one on there is a note beside the backups, so that nobody
-    /// takes half a restore for a whole one.
-    fn swap(&self, catalogue: &Catalogue, names: &[Names]) -> Result<()> {
-        let step = self.ctx.ui.step("swap");
-        catalogue.note_swap(self.backup.id())?;
-        if self.parts.postgres
-            && let Err(error) = self.swap_databases(names)
-        {
-            catalogue.forget_swap()?;
-            let _ = self.sweep();
-            return Err(error.context("nothing was replaced, the old data serves as before"));
-        }
-        if self.parts.redis {
-            self.redis.swap().with_context(|| {
-                format!(
-                    "swap the keys of Redis: PostgreSQL has the rows of the backup by now. Run \
-                     `cargo xtask restore {}` again",
-                    self.backup.id()
-                )
-            })?;
-        }
-        catalogue.note_replaced(self.backup.id())?;
-        catalogue.forget_swap()?;
-        step.done("");
-        Ok(())
-    }
-
-    /// Ends every session, and changes all names in one transaction. Clients come back within
-    /// milliseconds, so a try may find one that slipped in between; then the next one follows.
-    fn swap_databases(&self, names: &[Names]) -> Result<()> {
-        self.ctx.wait_until(
-            "PostgreSQL to change the databases",
-            SWAP_LIMIT,
-            SWAP_PAUSE,
-            || {
-                let live = self.postgres.query(BYSTANDER, "SELECT datname FROM pg_database")?;
-                // The answer to the try before may have been lost on its way.
-                if !names.iter().any(|names| live.contains(&names.restored)) {
-                    return Ok(());
-                }
-                for names in names.iter().filter(|names| live.contains(&names.live)) {
-                    let headroom = sequences::HEADROOM;
-                    sequences::raise(&self.postgres, &names.live, &names.restored, headroom)?;
-                }
-                self.postgres.query(BYSTANDER, &swap_script(names, &live)).map(|_| ())
-            },
-        )?;
-        let live = self.postgres.query(BYSTANDER, "SELECT datname FROM pg_database")?;
-        // What was drawn between that look and the swap: now nobody can draw any more.
-        names
-            .iter()
-            .filter(|names| live.contains(&names.before))
-            .try_for_each(|names| sequences::raise(&self.postgres, &names.before, &names.live, 0))
     }
 
     fn drop(&self, name: &str) -> Result<()> {

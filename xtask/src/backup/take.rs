@@ -66,6 +66,7 @@ pub(crate) fn take(
     reason: &str,
 ) -> Result<Backup> {
     catalogue.sweep(ctx)?;
+    Postgres::live(ctx, &servers.postgres.id).end_dumps()?;
     let mut began = SystemTime::now();
     while catalogue.folder().join(catalogue::id_of(began)).exists() {
         ctx.pause(SECOND)?;
@@ -99,6 +100,10 @@ pub(crate) fn take(
         let redis = redis.join().unwrap_or_else(|_| Err(anyhow!("a thread of xtask panicked")));
         (redis, postgres)
     });
+    if redis.is_err() || postgres.is_err() {
+        // Also after a Ctrl-C. Its own failure is met by the next backup; the cause matters more.
+        let _ = Postgres::live(&ctx.shielded(), &servers.postgres.id).end_dumps();
+    }
     let (redis, snapshot) = redis?;
     let postgres = postgres?;
     files.insert(SNAPSHOT.to_owned(), snapshot);

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use age::secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use crate::stand::{Run, Stand, Visitor, docker, run};
+use crate::stand::{Run, Stand, Visitor, run};
 
 /// Somebody who signed up, with what was acknowledged and when.
 struct Person {
@@ -114,7 +114,6 @@ fn what_was_acknowledged_before_a_backup_is_there_after_a_restore() {
     assert!(before[1]["reason"].as_str().unwrap().contains(&id), "{before:?}");
     stand.xtask(&["up"]).ok().says(&["nothing to do"]);
     the_parts_and_a_copy(&stand, &id);
-    the_rows_of_an_extension(&stand);
 }
 
 /// One of the two alone, and a copy to look at.
@@ -157,25 +156,6 @@ fn the_parts_and_a_copy(stand: &Stand, id: &str) {
     let next = stand.sql("SELECT max(id) FROM accounts").parse::<u64>().unwrap();
     assert!(next > given, "the number {next} was given out again; {given} was the last one");
     assert_eq!(newcomer.get("/api/session").0, 401, "a session became somebody else's");
-}
-
-/// An extension may fill a table of its own, as PostGIS does: a dump has only what came to that.
-fn the_rows_of_an_extension(stand: &Stand) {
-    const FILES: &str = "\
-cd \"$(dirname \"$(find /usr -name plpgsql.control | head -n 1)\")\"
-printf \"default_version = '1.0'\\nrelocatable = false\\nschema = public\\n\" >trial.control
-cat >trial--1.0.sql <<'SQL'
-CREATE TABLE trial_words (word text);
-INSERT INTO trial_words VALUES ('theirs');
-SELECT pg_catalog.pg_extension_config_dump('trial_words', 'WHERE word <> ''theirs''');
-SQL";
-    docker(&["exec", "--user=0", &stand.container("postgres"), "sh", "-euc", FILES]).ok();
-    stand.sql("CREATE EXTENSION trial; INSERT INTO trial_words VALUES ('ours')");
-    stand.xtask(&["backup"]).ok();
-    stand.sql("DELETE FROM trial_words");
-    stand.xtask(&["restore", "latest", "--skip-safety-backup", "--yes"]).ok();
-    let words = stand.sql("SELECT string_agg(word, ' ' ORDER BY word) FROM trial_words");
-    assert_eq!(words, "ours theirs");
 }
 
 /// What was done to a backup, and what does it.

@@ -129,6 +129,51 @@ fn a_backup_that_is_killed_at_any_moment_is_none() {
     assert_eq!(partial, 0, "what killed ones left is not gone");
 }
 
+/// A program that was started in a container does not end with the command that started it.
+#[test]
+fn a_backup_that_is_stopped_leaves_no_session_that_holds_tables() {
+    let stand = Stand::new();
+    stand.up().ok();
+    // Whoever changes a table, and takes a minute for it.
+    let hold = "BEGIN; LOCK TABLE notes IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(60)";
+    let words = ["psql", "-U", "postgres", "-d", "app", "-c", hold];
+    let mut holder = Command::new("docker");
+    let holder = holder.arg("exec").arg(stand.container("postgres")).args(words);
+    let mut holder = holder.spawn().unwrap();
+    let until = |is_it: &dyn Fn(&str) -> bool| {
+        let deadline = Instant::now() + Duration::from_secs(40);
+        loop {
+            let found = stand.sql(
+                "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity \
+                 WHERE usename = 'backup' AND query LIKE 'LOCK TABLE%'",
+            );
+            if is_it(&found) {
+                return found;
+            }
+            assert!(Instant::now() < deadline, "the sessions of a backup: {found}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let mut stopped = stand.spawn(&["backup"]);
+    until(&|found| !found.is_empty());
+    run(Command::new("kill").args(["-INT", &stopped.id().to_string()])).ok();
+    assert_eq!(stopped.wait().unwrap().code(), Some(130));
+    until(&str::is_empty);
+    // A killed one can end nothing; the next backup does it first.
+    let mut killed = stand.spawn(&["backup"]);
+    let left = until(&|found| !found.is_empty());
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let mut next = stand.spawn(&["backup"]);
+    until(&|found| !found.is_empty() && !found.contains(&left));
+    stand.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+         WHERE query LIKE '%pg_sleep(60)' AND usename = 'postgres' AND pid <> pg_backend_pid()",
+    );
+    assert!(next.wait().unwrap().success());
+    holder.wait().unwrap();
+}
+
 /// What the stack holds: rows with their digest, and keys.
 fn content(stand: &Stand) -> (String, BTreeMap<String, String>) {
     let rows = stand.sql(

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod backup;
+mod databases;
 mod faults;
 mod hardening;
 mod https;
