@@ -143,7 +143,7 @@ impl Database {
 
     /// A transaction, which ends without effect unless it is committed.
     pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-        self.with_a_good_password(|| self.pool.begin()).await
+        self.with_a_good_password(|| begin_to_the_end(self.pool.clone())).await
     }
 
     /// The pool itself, to be counted and closed.
@@ -213,6 +213,15 @@ impl Database {
         self.silence.tell(matches!(outcome, Err(sqlx::Error::PoolTimedOut)));
         outcome
     }
+}
+
+/// Begins a transaction in a task of its own, so that it is never given up half way, whoever leaves. Until
+/// the server has answered, the library knows of no transaction, and would put the connection back into the
+/// pool with one that is open: what the next request writes there would be acknowledged, and lost.
+async fn begin_to_the_end(pool: PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    let begun = tokio::spawn(async move { pool.begin().await });
+    // A transaction that nobody takes is rolled back.
+    begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
 }
 
 /// SQLSTATE of a refused password.

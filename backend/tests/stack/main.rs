@@ -21,6 +21,7 @@ mod log;
 mod migrations;
 mod own_backend;
 mod own_sessions;
+mod pool;
 mod ready;
 mod redis_user;
 mod roles;
