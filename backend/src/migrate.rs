@@ -203,8 +203,8 @@ async fn apply_alone(
     history::record(connection, migration, start.elapsed()).await
 }
 
-/// Removes the invalid indexes that the file names. Only a `CONCURRENTLY` that did not finish
-/// leaves one, the lock keeps other migrators away, and no query uses an invalid index.
+/// Removes the invalid indexes that an earlier try of the file has left: the lock keeps other migrators
+/// away, and no query uses an invalid index.
 async fn drop_invalid_indexes(
     connection: &mut PgConnection,
     migration: &Migration,
@@ -220,7 +220,7 @@ async fn drop_invalid_indexes(
     .fetch_all(&mut *connection)
     .await?;
     for (name, qualified) in invalid {
-        if sql::names(&migration.sql, &name) {
+        if sql::leaves(&migration.sql, &name) {
             report(&format!("removing the invalid index {qualified} that an earlier try left"));
             let statement = format!("DROP INDEX CONCURRENTLY {qualified}");
             sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *connection).await?;
@@ -242,8 +242,13 @@ fn failure(migration: &Migration, error: &sqlx::Error) -> MigrateError {
     } else {
         "Run again when the database answers"
     };
+    let kept = if migration.transactional || sql::makes_index(&migration.sql) {
+        "Nothing of it was kept"
+    } else {
+        "It is no transaction, so that a part of it may have been done"
+    };
     MigrateError::Failed(format!(
-        "migrations/{} failed: {}{}. Nothing of it was kept. {remedy}.",
+        "migrations/{} failed: {}{}. {kept}. {remedy}.",
         migration.file,
         db::describe(error),
         details(error, &migration.sql)

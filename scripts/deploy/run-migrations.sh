@@ -8,8 +8,8 @@
 #   scripts/deploy/run-migrations.sh            apply what is pending
 #   scripts/deploy/run-migrations.sh status     show what is applied; writes nothing
 #
-# With `backend` on PATH it runs that, configured by this shell's environment (PG_HOST, PG_USER,
-# PG_PASSWORD, PG_DBNAME). Otherwise it runs the image through Compose in the project's root,
+# With `backend` on PATH it runs that, configured by this shell's environment (PG_HOST, PG_PORT,
+# PG_DBNAME, PG_OWNER_PASSWORD or PG_OWNER_PASSWORD_FILE). Otherwise it runs the image through Compose in the project's root,
 # configured by the .env there; ENV_FILE names another, such as .env.production.
 #
 # Exit codes: 0 done, nothing is pending; 1 a migration failed; 2 wrong use.

@@ -20,18 +20,16 @@ pub(super) async fn insert(
     email: &Email,
     hash: &str,
 ) -> Result<Account, Error> {
+    // Not as an error of the constraint: PostgreSQL would write the address into its log.
     let insert = sqlx::query_as!(
         Account,
-        "INSERT INTO accounts (email, password_hash) VALUES ($1, $2) RETURNING id, email",
+        "INSERT INTO accounts (email, password_hash) VALUES ($1, $2)
+         ON CONFLICT (email) DO NOTHING RETURNING id, email",
         email.as_str(),
         hash,
     );
-    insert.fetch_one(db).await.map_err(|error| {
-        match error.as_database_error().and_then(|error| error.constraint()) {
-            Some("accounts_email_key") => Error::Conflict("This e-mail address has an account."),
-            _ => error.into(),
-        }
-    })
+    let account = insert.fetch_optional(db).await?;
+    account.ok_or(Error::Conflict("This e-mail address has an account."))
 }
 
 pub(super) async fn find(db: &Database, id: i64) -> Result<Option<Account>, Error> {

@@ -29,6 +29,32 @@ pub(super) fn names(text: &str, name: &str) -> bool {
     })
 }
 
+/// Whether the file makes an index.
+pub(super) fn makes_index(text: &str) -> bool {
+    let words = first_words(text);
+    matches!(words.first().map(String::as_str), Some("CREATE"))
+        && words.iter().any(|word| word == "INDEX")
+}
+
+/// Whether an invalid index of that name is what an unfinished try of the file leaves: the index that it
+/// makes, or what it makes beside the one that it builds anew. One that the file drops, or builds anew because
+/// it is invalid, is none of its leavings.
+pub(super) fn leaves(text: &str, index: &str) -> bool {
+    if makes_index(text) {
+        return names(text, index);
+    }
+    let stem = index.trim_end_matches(|c: char| c.is_ascii_digit());
+    let stem = stem.strip_suffix("_ccnew").or_else(|| stem.strip_suffix("_ccold"));
+    first_words(text).first().is_some_and(|word| word == "REINDEX")
+        && stem.is_some_and(|stem| names(text, stem))
+}
+
+/// The first words of the first statement, in capitals: as many as it takes to know it.
+fn first_words(text: &str) -> Vec<String> {
+    let statement = statements(text).first().copied().unwrap_or_default();
+    statement.split_whitespace().take(3).map(str::to_uppercase).collect()
+}
+
 fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_' || c == '$'
 }
@@ -101,6 +127,24 @@ fn dollar_quoted(rest: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_an_unfinished_try_leaves_is_removed() {
+        let cases = [
+            ("-- no-transaction\nCREATE INDEX CONCURRENTLY i ON t (c)", "i", true),
+            ("create unique index concurrently if not exists i on t (c)", "i", true),
+            ("CREATE INDEX CONCURRENTLY i ON t (c)", "other", false),
+            ("DROP INDEX CONCURRENTLY i", "i", false),
+            ("REINDEX INDEX CONCURRENTLY i", "i", false),
+            ("REINDEX INDEX CONCURRENTLY i", "i_ccnew", true),
+            ("REINDEX INDEX CONCURRENTLY i", "i_ccnew2", true),
+            ("REINDEX INDEX CONCURRENTLY i", "j_ccnew", false),
+            ("VACUUM i", "i", false),
+        ];
+        for (text, index, expected) in cases {
+            assert_eq!(leaves(text, index), expected, "{text}: {index}");
+        }
+    }
 
     #[test]
     fn semicolons_in_strings_comments_and_bodies_do_not_count() {

@@ -62,7 +62,7 @@ pub(super) async fn insert_once(
         retry.key,
         &retry.hash[..],
     );
-    if let Some(note) = insert.fetch_optional(&mut *connection).await? {
+    if let Some(note) = insert.fetch_optional(&mut *connection).await.map_err(refused)? {
         return Ok(Some(note));
     }
     let earlier = sqlx::query_as!(
@@ -84,5 +84,13 @@ pub(super) async fn insert(db: &Database, account_id: i64, text: &str) -> Result
         account_id,
         text,
     );
-    Ok(insert.fetch_one(&mut *connection).await?)
+    insert.fetch_one(&mut *connection).await.map_err(refused)
+}
+
+/// An account may be removed while a session of it is alive.
+fn refused(error: sqlx::Error) -> Error {
+    match error.as_database_error().and_then(|error| error.constraint()) {
+        Some("notes_account_id_fkey") => Error::Unauthorized("Sign in first."),
+        _ => error.into(),
+    }
 }

@@ -10,13 +10,14 @@ for _, hash in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
     redis.call('ZREM', KEYS[2], hash)
   end
 end
-redis.call('ZADD', KEYS[2], ARGV[5], ARGV[1])
-local surplus = redis.call('ZCARD', KEYS[2]) - tonumber(ARGV[6])
+-- Before the new one is in the list: by a clock that was put back it would be the oldest, and end itself.
+local surplus = redis.call('ZCARD', KEYS[2]) + 1 - tonumber(ARGV[6])
 if surplus > 0 then
   for _, hash in ipairs(redis.call('ZRANGE', KEYS[2], 0, surplus - 1)) do
     redis.call('DEL', KEYS[1] .. hash)
     redis.call('ZREM', KEYS[2], hash)
   end
 end
+redis.call('ZADD', KEYS[2], ARGV[5], ARGV[1])
 -- No session outlives this, so neither need the list.
 redis.call('EXPIRE', KEYS[2], ARGV[4])

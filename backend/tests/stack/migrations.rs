@@ -147,6 +147,24 @@ async fn an_index_that_failed_half_way_is_removed_and_built_again() {
 }
 
 #[tokio::test]
+async fn an_invalid_index_may_be_built_anew_or_dropped_by_a_migration() {
+    let table = ("0001_t.sql", "CREATE TABLE t (c int); INSERT INTO t VALUES (1), (1);");
+    for (file, left) in [
+        ("-- no-transaction\nREINDEX INDEX CONCURRENTLY t_c;", "t t_c"),
+        ("-- no-transaction\nDROP INDEX CONCURRENTLY t_c;", "t"),
+    ] {
+        let database = Database::empty();
+        database.run(&[table]).await.unwrap();
+        let mut connection = connect(&database.owner).await;
+        let broken = "CREATE UNIQUE INDEX CONCURRENTLY t_c ON t (c)";
+        sqlx::raw_sql(broken).execute(&mut connection).await.unwrap_err();
+        execute(&mut connection, "DELETE FROM t").await;
+        database.run(&[table, ("0002_index.sql", file)]).await.unwrap();
+        assert_eq!(database.schema().await, left);
+    }
+}
+
+#[tokio::test]
 async fn a_lock_held_elsewhere_fails_the_file_and_says_so() {
     let database = Database::empty();
     database.run(&[ONE]).await.unwrap();

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     app::App,
+    database::{connect, execute},
     support::{Answer, Person},
 };
 
@@ -38,6 +39,17 @@ fn nobody_sees_the_notes_of_another() {
     one.post("/api/notes", &json!({ "text": "mine" })).expect(201);
     assert!(texts(&other.get("/api/notes").expect(200).json()).is_empty());
     app.person().get("/api/notes").problem(401);
+}
+
+#[test]
+fn a_session_of_a_removed_account_writes_nothing() {
+    let app = App::spawn();
+    let person = app.signed_up();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        execute(&mut connect(&app.database.owner).await, "DELETE FROM accounts").await;
+    });
+    person.post("/api/notes", &json!({ "text": "late" })).problem(401);
 }
 
 #[test]
