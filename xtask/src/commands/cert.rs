@@ -11,6 +11,7 @@ use crate::commands::up::running_container;
 use crate::ctx::{Ctx, Invocation};
 use crate::stack::certificate::{self, CHAIN, Certificate, KEY, NGINX_USER};
 use crate::stack::project::{LOCAL_ENV, PRODUCTION_ENV, Project, shown};
+use crate::stack::running;
 
 /// Browsers refuse more than 398; a certificate to try things with need not live long.
 const SELF_SIGNED_DAYS: &str = "90";
@@ -99,11 +100,20 @@ fn install(ctx: &Ctx, project: &Project, env_file: &Path, chain: &Path, key: &Pa
     }
     put(ctx, project, chain, key)?;
     say(ctx, project, &certificate::check(ctx, project)?);
-    // The stack may not run yet: a certificate is there before the first start.
-    match running_container(ctx, env_file, "nginx") {
-        Ok(_) => reload(ctx, env_file),
-        Err(_) => Ok(()),
+    // The stack may not run yet: a certificate is there before the first start. That the engine cannot be
+    // asked is another matter: the old one would be served until it expires.
+    let containers = if ctx.find("docker").is_some() {
+        running::containers(ctx, project).context(
+            "the certificate is in its place, and whether nginx has to be told is not known; \
+             `cargo xtask cert reload` does it",
+        )?
+    } else {
+        Vec::new()
+    };
+    if containers.iter().any(|c| c.service == "nginx" && c.is_running()) {
+        return reload(ctx, env_file);
     }
+    Ok(())
 }
 
 fn reload(ctx: &Ctx, env_file: &Path) -> Result<()> {
@@ -118,12 +128,14 @@ fn reload(ctx: &Ctx, env_file: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Copies a pair to where nginx reads it. Each file appears whole; nginx reads both at a reload only.
+/// Copies a pair to where nginx reads it. Both files are whole and on the disk before the first gets its
+/// name; nginx reads both at a reload only.
 fn put(ctx: &Ctx, project: &Project, chain: &Path, key: &Path) -> Result<()> {
     let folder = certificate::folder(ctx, project);
     let name = shown(ctx, &folder);
     prepare(&folder).with_context(|| format!("make {name}"))?;
     let closed = certificate::is_closed(&folder);
+    let mut written = Vec::new();
     for (from, to, is_key) in [(key, KEY, true), (chain, CHAIN, false)] {
         let bytes = fs::read(from).with_context(|| format!("read {}", from.display()))?;
         let mut file =
@@ -141,6 +153,9 @@ fn put(ctx: &Ctx, project: &Project, chain: &Path, key: &Path) -> Result<()> {
             );
         }
         file.as_file().sync_all()?;
+        written.push((file, to));
+    }
+    for (file, to) in written {
         file.persist(folder.join(to)).with_context(|| format!("write {name}/{to}"))?;
     }
     Ok(())

@@ -11,8 +11,8 @@ use anyhow::{Context, Result, bail};
 use crate::cli::{EnvArgs, EnvVerb};
 use crate::ctx::Ctx;
 use crate::env::{self as dotenv, Kind};
-use crate::stack::project::{self, PRODUCTION_ENV, Project, shown};
-use crate::stack::secrets;
+use crate::stack::project::{self, LOCAL_ENV, PORTS, PRODUCTION_ENV, Project, shown};
+use crate::stack::{ports, secrets};
 
 /// Carries out `env init`, `check`, `diff` or `rotate`.
 ///
@@ -43,14 +43,34 @@ pub(crate) fn ensure(ctx: &Ctx, env_file: &Path) -> Result<()> {
              with new secrets. Where data exists already, put the file back that belongs to it"
         );
     }
+    if env_file != ctx.root().join(LOCAL_ENV) {
+        let name = shown(ctx, env_file);
+        bail!(
+            "there is no {name}; `cargo xtask --env-file {name} env init` writes it, for a stack with a name, \
+             ports and secrets of its own"
+        );
+    }
     write(ctx, env_file, Kind::Local)
 }
 
 fn write(ctx: &Ctx, env_file: &Path, kind: Kind) -> Result<()> {
     let example = project::example(ctx)?;
-    let text = dotenv::fill_in(&example, &project::variables(ctx)?, kind)?;
-    project::write_private(ctx, env_file, &text)?;
+    let variables = project::variables(ctx)?;
+    let mut text = dotenv::fill_in(&example, &variables, kind)?;
     let name = shown(ctx, env_file);
+    let usual = [(Kind::Local, LOCAL_ENV), (Kind::Production, PRODUCTION_ENV)];
+    if usual.iter().any(|(of, file)| *of == kind && env_file == ctx.root().join(file)) {
+        let known = keep_known_secrets(ctx, &mut text, &variables)?;
+        if !known.is_empty() && !ctx.is_dry_run() {
+            ctx.ui.say(format!(
+                "  {name}: with the {} of .secrets, which are in use",
+                known.join(", ")
+            ));
+        }
+    } else {
+        text = set_apart(env_file, &text)?;
+    }
+    project::write_private(ctx, env_file, &text)?;
     if ctx.is_dry_run() {
         bail!(
             "{name} does not exist yet, so there is nothing to compare with; `cargo xtask env init` writes it"
@@ -58,6 +78,43 @@ fn write(ctx: &Ctx, env_file: &Path, kind: Kind) -> Result<()> {
     }
     ctx.ui.say(format!("  {name}: written from .env.example, with secrets of its own"));
     Ok(())
+}
+
+/// Another file is another stack: it shares neither the name nor the ports of the usual one.
+fn set_apart(env_file: &Path, text: &str) -> Result<String> {
+    const NAME: &str = "COMPOSE_PROJECT_NAME";
+    let values = dotenv::parse("the new environment file", text)?;
+    let file = env_file.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let word = file.trim_start_matches('.').trim_start_matches("env").trim_start_matches('.');
+    let is_plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    let word: String = if word.is_empty() { "other" } else { word }.chars().map(is_plain).collect();
+    let name = values.get(NAME).map_or("", String::as_str);
+    let mut text = dotenv::set(text, NAME, &format!("{name}-{word}"));
+    for port in PORTS {
+        text = dotenv::set(&text, port, &ports::any_free()?.to_string());
+    }
+    Ok(text)
+}
+
+/// Where the file was lost and the data was not, its secrets are still in the files that the containers
+/// read: new ones would lock everybody out. Their names.
+fn keep_known_secrets(
+    ctx: &Ctx,
+    text: &mut String,
+    variables: &[dotenv::Variable],
+) -> Result<Vec<String>> {
+    let values = dotenv::parse("the new environment file", text)?;
+    let project = values.get("COMPOSE_PROJECT_NAME").map_or("", String::as_str);
+    let mut known = Vec::new();
+    for variable in variables.iter().filter(|variable| variable.secret_bytes.is_some()) {
+        let value = secrets::known(ctx, project, &variable.name)
+            .with_context(|| format!("read the {} in use", variable.name))?;
+        if let Some(value) = value {
+            *text = dotenv::set(text, &variable.name, &value);
+            known.push(variable.name.clone());
+        }
+    }
+    Ok(known)
 }
 
 /// Adds what is missing, and leaves what is there.

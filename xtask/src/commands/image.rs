@@ -21,6 +21,8 @@ pub(crate) fn build(ctx: &Ctx, env_file: &Path, args: &BuildArgs) -> Result<()> 
     env::ensure(ctx, env_file)?;
     let mut project = Project::load(ctx, env_file)?;
     let _lock = lock::acquire(ctx, &project, "build")?;
+    // Whoever held the lock may have written it anew.
+    project = Project::load(ctx, env_file)?;
     let source = images::settle_source(ctx, &mut project)?;
     // After this, plain `docker compose up` has all that it needs.
     secrets::provide(ctx, &mut project)?;

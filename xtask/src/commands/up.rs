@@ -34,21 +34,25 @@ pub(crate) fn up(ctx: &Ctx, env_file: &Path, args: &UpArgs) -> Result<()> {
     let mut project = Project::load(ctx, env_file)?;
     project::keep_private(ctx, &project)?;
     let _lock = lock::acquire(ctx, &project, "up")?;
+    // Whoever held the lock may have written it anew.
+    project = Project::load(ctx, env_file)?;
     let source = images::settle_source(ctx, &mut project)?;
     secrets::provide(ctx, &mut project)?;
     if certificate::is_needed(&project) {
         certificate::check(ctx, &project)?;
     }
     let wanted = wanted::wanted(ctx, &project)?;
-    let containers = running::containers(ctx, &project)?;
+    let (containers, left) = running::survey(ctx, &project)?;
+    expect_own(ctx, &project, &containers)?;
     // Before a build that may take minutes.
     check_ports(ctx, &wanted, &containers)?;
     if ctx.is_dry_run() {
         let stale = build::out_of_date(ctx, &project, &wanted, source)?;
         let ids = build::ids_of(ctx, &wanted)?;
         let plan = make_plan(ctx, &project, &wanted, &containers, &ids, &stale);
-        return print_plan(ctx, &plan, &stale);
+        return print_plan(ctx, &plan, &stale, &left);
     }
+    remove_left(ctx, &left)?;
     let built = build::bring_up_to_date(ctx, &project, &wanted, source, false)?;
     let plan = make_plan(ctx, &project, &wanted, &containers, &built.ids, &[]);
     warn_of_orphans(ctx, &plan);
@@ -195,13 +199,17 @@ fn compose_create(ctx: &Ctx, project: &Project, names: &[String]) -> Result<()> 
     Ok(())
 }
 
-/// Looks at the ports of services that hold none yet; the others have theirs.
+/// Looks at the ports that a service does not hold yet: a container that works must not be taken down
+/// for one that cannot start.
 fn check_ports(ctx: &Ctx, wanted: &Wanted, containers: &[Container]) -> Result<()> {
-    let holds_ports = |name: &str| {
-        containers.iter().any(|container| container.service == name && container.is_alive())
+    let is_held = |port: &ports::Published| {
+        let address = if port.address.is_empty() { "0.0.0.0" } else { &port.address };
+        let held = format!("{address}:{}->", port.port);
+        let own = containers.iter().filter(|c| c.service == port.service && c.is_alive());
+        own.flat_map(|container| &container.ports).any(|found| found.starts_with(&held))
     };
-    let idle = wanted.services.iter().filter(|service| !holds_ports(&service.name));
-    let wanted_ports: Vec<_> = idle.flat_map(|service| service.published.clone()).collect();
+    let published = wanted.services.iter().flat_map(|service| service.published.clone());
+    let wanted_ports: Vec<_> = published.filter(|port| !is_held(port)).collect();
     ports::check_free(ctx, &wanted_ports)
 }
 
@@ -216,7 +224,40 @@ fn warn_of_orphans(ctx: &Ctx, plan: &Plan) {
     }
 }
 
-fn print_plan(ctx: &Ctx, plan: &Plan, built: &[String]) -> Result<()> {
+/// What an interrupted command of Compose has left has no data, and a name that nobody wants.
+fn remove_left(ctx: &Ctx, left: &[Container]) -> Result<()> {
+    for container in left {
+        ctx.ui.say(format!("removing {}, which an interrupted command left", container.name));
+        ctx.run(Invocation::new("docker").args(["rm", "--force", &container.id]))?;
+    }
+    Ok(())
+}
+
+/// Two checkouts that have one name would take turns with one stack, each with secrets of its own.
+fn expect_own(ctx: &Ctx, project: &Project, containers: &[Container]) -> Result<()> {
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let is_other = |container: &&Container| {
+        let folder = Path::new(&container.folder);
+        // One that is gone was moved to here.
+        let is_there = folder.is_absolute() && folder.join("compose.yaml").exists();
+        is_there && real(folder) != real(ctx.root())
+    };
+    if let Some(other) = containers.iter().find(is_other) {
+        bail!(
+            "`{}` is the stack of another checkout, {}: go there; or give this one a name and ports of its \
+             own (COMPOSE_PROJECT_NAME and those that end with _PORT, in {})",
+            project.name,
+            other.folder,
+            project::shown(ctx, &project.env_file)
+        );
+    }
+    Ok(())
+}
+
+fn print_plan(ctx: &Ctx, plan: &Plan, built: &[String], left: &[Container]) -> Result<()> {
+    for container in left {
+        ui::data(format!("{:<9} {:<9} an interrupted command left it", "remove", container.name))?;
+    }
     for service in built {
         ui::data(format!("{:<9} {service:<9} its image is missing or out of date", "build"))?;
     }

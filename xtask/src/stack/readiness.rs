@@ -154,13 +154,8 @@ fn start_container(ctx: &Ctx, project: &Project, service: &str, action: Action) 
         Action::Resume => "unpause",
         _ => "start",
     };
-    let name = container_name(project, service);
+    let name = running::container_name(project, service);
     ctx.run(Invocation::new("docker").args([verb, &name]).limit(START_LIMIT))
-}
-
-/// The name that Compose gives to the first container of a service.
-pub(crate) fn container_name(project: &Project, service: &str) -> String {
-    format!("{}-{service}-1", project.name)
 }
 
 /// Passes the engine's events of this project on.

@@ -14,6 +14,10 @@ pub(crate) const LABEL_PROJECT: &str = "com.docker.compose.project";
 const LABEL_SERVICE: &str = "com.docker.compose.service";
 const LABEL_HASH: &str = "com.docker.compose.config-hash";
 const LABEL_ONEOFF: &str = "com.docker.compose.oneoff";
+/// On a container that Compose has made in the place of another; its value is that one's id.
+const LABEL_REPLACE: &str = "com.docker.compose.replace";
+/// The folder of the Compose files.
+const LABEL_FOLDER: &str = "com.docker.compose.project.working_dir";
 
 /// What a health check says of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +55,10 @@ pub(crate) struct Container {
     pub(crate) ports: Vec<String>,
     /// Its volumes: the name, and where it is mounted.
     pub(crate) volumes: Vec<(String, String)>,
+    /// The checkout that it was made from.
+    pub(crate) folder: String,
+    /// Compose made it in the place of another one.
+    pub(crate) is_replacement: bool,
 }
 
 impl Container {
@@ -80,11 +88,34 @@ pub(crate) fn project_filter(project: &Project) -> String {
     format!("label={LABEL_PROJECT}={}", project.name)
 }
 
-/// Every container of the project, running or not; one-off ones (`compose run`) left out.
+/// The name that Compose gives to the first container of a service.
+pub(crate) fn container_name(project: &Project, service: &str) -> String {
+    format!("{}-{service}-1", project.name)
+}
+
+/// Every container of the project, running or not; one-off ones (`compose run`) left out, and those that
+/// [`left_over`] tells.
 ///
 /// # Errors
 /// The engine does not answer; the error says why and what to do.
 pub(crate) fn containers(ctx: &Ctx, project: &Project) -> Result<Vec<Container>> {
+    Ok(survey(ctx, project)?.0)
+}
+
+/// What there is, and what an interrupted command of Compose has left: it makes a container under a passing
+/// name before it stops the one that it replaces, and gives it the name when that one is gone. With the
+/// labels of its service, such a one would be taken for the service's own.
+///
+/// # Errors
+/// The engine does not answer.
+pub(crate) fn survey(ctx: &Ctx, project: &Project) -> Result<(Vec<Container>, Vec<Container>)> {
+    let all = every_container(ctx, project)?;
+    let is_left = |c: &Container| c.is_replacement && c.name != container_name(project, &c.service);
+    let (left, containers) = all.into_iter().partition(is_left);
+    Ok((containers, left))
+}
+
+fn every_container(ctx: &Ctx, project: &Project) -> Result<Vec<Container>> {
     let filter = project_filter(project);
     let ids = Invocation::new("docker").args([
         "ps",
@@ -211,6 +242,8 @@ impl From<Raw> for Container {
                 .filter(|mount| mount.kind == "volume")
                 .map(|mount| (mount.name, mount.destination))
                 .collect(),
+            folder: raw.config.label(LABEL_FOLDER).to_owned(),
+            is_replacement: !raw.config.label(LABEL_REPLACE).is_empty(),
             id: raw.id,
             status: raw.state.status,
             exit_code: raw.state.exit_code,
@@ -291,6 +324,8 @@ pub(crate) mod tests {
             image: "backend:1".into(),
             ports: Vec::new(),
             volumes: Vec::new(),
+            folder: String::new(),
+            is_replacement: false,
         }
     }
 

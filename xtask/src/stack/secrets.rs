@@ -157,6 +157,19 @@ pub(crate) fn read(path: &Path) -> std::io::Result<Vec<String>> {
     Ok(text.lines().filter(is_value).map(str::to_owned).collect())
 }
 
+/// The value of a secret that the containers of a project read, if they have one.
+///
+/// # Errors
+/// There is a file, and it cannot be read.
+pub(crate) fn known(ctx: &Ctx, project_name: &str, name: &str) -> std::io::Result<Option<String>> {
+    let path = ctx.root().join(FOLDER).join(project_name).join(name.to_lowercase());
+    match read(&path) {
+        Ok(values) => Ok(values.into_iter().next()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Puts the value that is wanted first, where a rotation was killed before it told so to the source of
 /// the values. The others stay: somebody may have used them by now.
 ///

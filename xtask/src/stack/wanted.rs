@@ -121,6 +121,8 @@ fn cache_key(ctx: &Ctx, project: &Project) -> Result<String> {
     let mut hasher = Sha256::new();
     // A new version of this code may read more from the same answer.
     hasher.update(env!("CARGO_PKG_VERSION"));
+    // The paths of what is mounted begin with it: a checkout may be moved.
+    hasher.update(format!("{}\0", ctx.root().display()));
     for file in &project.compose_files {
         let text = fs::read(ctx.root().join(file)).with_context(|| format!("read {file}"))?;
         hasher.update(format!("{file}\0{}\0", text.len()));

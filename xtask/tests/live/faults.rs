@@ -19,6 +19,16 @@ fn a_taken_port_is_met_with_the_name_of_its_holder() {
     drop(holder);
     stand.up().ok();
 
+    // A container that works is not taken down for one that could not start.
+    let before = stand.container_ids();
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = holder.local_addr().unwrap().port().to_string();
+    stand.set("HTTP_PORT", &taken);
+    stand.up().fails(1, &["nginx wants port", &taken, &me]);
+    assert_eq!(stand.container_ids(), before);
+    stand.set("HTTP_PORT", &port.to_string());
+    stand.up().ok().says(&["nothing to do"]);
+
     // Held by another stack: the container is named.
     let other = Stand::new();
     other.xtask(&["build", "--yes"]).ok();

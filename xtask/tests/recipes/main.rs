@@ -5,6 +5,8 @@
 // A test that panics has failed, which is what it is for; here that goes for its helpers too.
 #![allow(clippy::unwrap_used)]
 
+mod ownership;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -31,6 +33,7 @@ case "$*" in
     *"config --hash"*) printf 'db hash-db\nweb hash-web\n' ;;
     ps*) [ ! -f "$state/containers" ] || echo id-1 ;;
     inspect*) cat "$state/containers" ;;
+    "rm --force id-2") ;;
     "pull web:1") cat "$state/images-after.json" >"$state/images.json" ;;
     "image inspect"*) cat "$state/images.json" ;;
     *"up --no-start"*) event create db; event create web ;;
@@ -44,12 +47,12 @@ case "$*" in
 esac
 "#;
 
-struct Bench {
+pub(crate) struct Bench {
     folder: tempfile::TempDir,
 }
 
 impl Bench {
-    fn new() -> Bench {
+    pub(crate) fn new() -> Bench {
         let bench = Bench { folder: tempfile::tempdir().unwrap() };
         let programs = bench.path("bin");
         fs::create_dir_all(programs.join("state")).unwrap();
@@ -79,12 +82,12 @@ impl Bench {
         bench
     }
 
-    fn path(&self, name: &str) -> std::path::PathBuf {
+    pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
         self.folder.path().join(name)
     }
 
     /// An environment file, and one container of the service `db` that runs.
-    fn with_a_container() -> Bench {
+    pub(crate) fn with_a_container() -> Bench {
         let bench = Bench::new();
         ok(&bench.xtask(&["env", "init"]));
         bench.state(
@@ -102,11 +105,11 @@ impl Bench {
     }
 
     /// Sets what the fake program answers.
-    fn state(&self, name: &str, text: &str) {
+    pub(crate) fn state(&self, name: &str, text: &str) {
         fs::write(self.path("bin/state").join(name), text).unwrap();
     }
 
-    fn xtask(&self, args: &[&str]) -> Output {
+    pub(crate) fn xtask(&self, args: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
         command.args(args).current_dir(self.folder.path()).env_clear();
         command.env("PATH", self.path("bin")).env("CARGO_MANIFEST_DIR", self.path("xtask"));
@@ -115,7 +118,7 @@ impl Bench {
     }
 
     /// How docker was called since the last time, looks at versions left out.
-    fn calls(&self) -> Vec<String> {
+    pub(crate) fn calls(&self) -> Vec<String> {
         let path = self.path("bin/state/calls");
         let text = fs::read_to_string(&path).unwrap_or_default();
         let _ = fs::remove_file(&path);
@@ -126,13 +129,13 @@ impl Bench {
 }
 
 #[track_caller]
-fn ok(output: &Output) -> String {
+pub(crate) fn ok(output: &Output) -> String {
     let text = said(output);
     assert!(output.status.success(), "{text}");
     text
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     let streams = [&output.stdout, &output.stderr];
     streams.map(|bytes| String::from_utf8_lossy(bytes)).concat()
 }

@@ -1,0 +1,92 @@
+//! Whose a container, an environment file and a secret are.
+
+use std::fs;
+
+use crate::{Bench, ok, said};
+
+/// A container as the engine tells it, of the service `db`, which runs what is wanted.
+fn container(id: &str, name: &str, labels: &str) -> String {
+    format!(
+        r#"{{"Id":"{id}","Name":"/{name}","Image":"i-db","Mounts":[],"RestartCount":0,
+            "State":{{"Status":"running","ExitCode":0,"OOMKilled":false,"Error":"",
+                      "StartedAt":"2026-01-01T00:00:00Z"}},
+            "NetworkSettings":{{"Ports":{{}}}},
+            "Config":{{"Image":"db:1","Labels":{{{labels}
+                "com.docker.compose.project":"trial","com.docker.compose.service":"db",
+                "com.docker.compose.config-hash":"hash-db"}}}}}}"#
+    )
+}
+
+/// Compose makes the new container under a passing name before it stops the old one.
+#[test]
+fn what_an_interrupted_replacement_left_is_removed_and_never_taken_for_the_service() {
+    let bench = Bench::with_a_container();
+    let old = container("id-1", "trial-db-1", "").replace("hash-db", "hash-old");
+    let new =
+        container("id-2", "0123456789ab_trial-db-1", r#""com.docker.compose.replace":"id-1","#);
+    bench.state("containers", &format!("[{new},{old}]"));
+    let dry = ok(&bench.xtask(&["up", "--dry-run"]));
+    assert!(
+        dry.contains("remove    0123456789ab_trial-db-1 an interrupted command left it"),
+        "{dry}"
+    );
+    assert!(dry.contains("recreate  db        its configuration changed"), "{dry}");
+    assert!(!bench.calls().iter().any(|call| call.starts_with("rm ")));
+    bench.xtask(&["up"]);
+    let calls = bench.calls();
+    let place = |start: &str| calls.iter().position(|call| call.contains(start));
+    assert!(place("rm --force id-2") < place("up --no-start"), "{calls:?}");
+    assert!(place("rm --force id-2").is_some() && place("id-1 ").is_none(), "{calls:?}");
+}
+
+#[test]
+fn the_stack_of_another_checkout_is_left_alone() {
+    let bench = Bench::with_a_container();
+    let other = tempfile::tempdir().unwrap();
+    let label =
+        format!(r#""com.docker.compose.project.working_dir":"{}","#, other.path().display());
+    bench.state("containers", &format!("[{}]", container("id-1", "trial-db-1", &label)));
+    // It was there, and was moved to here.
+    ok(&bench.xtask(&["up"]));
+    bench.calls();
+    fs::write(other.path().join("compose.yaml"), "").unwrap();
+    let output = bench.xtask(&["up"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = said(&output);
+    assert!(text.contains("the stack of another checkout"), "{text}");
+    let calls = bench.calls();
+    let is_look = |call: &&String| call.starts_with("ps ") || call.starts_with("inspect ");
+    assert!(
+        calls.iter().filter(|call| !call.contains("config")).all(|call| is_look(&call)),
+        "{calls:?}"
+    );
+}
+
+#[test]
+fn another_environment_file_is_another_stack() {
+    let bench = Bench::new();
+    let output = bench.xtask(&["--env-file", ".env.staging", "up"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = said(&output);
+    assert!(text.contains("`cargo xtask --env-file .env.staging env init` writes it"), "{text}");
+    assert!(!bench.path(".env.staging").exists());
+    ok(&bench.xtask(&["--env-file", ".env.staging", "env", "init"]));
+    let text = fs::read_to_string(bench.path(".env.staging")).unwrap();
+    assert!(text.contains("COMPOSE_PROJECT_NAME=trial-staging\n"), "{text}");
+    assert!(!text.contains("PORT=1\n") && !text.contains("PORT=2\n"), "{text}");
+}
+
+/// Data that was made with the old secrets is there all the same.
+#[test]
+fn an_environment_file_that_was_lost_gets_the_secrets_in_use() {
+    let bench = Bench::new();
+    let folder = bench.path(".secrets/trial");
+    fs::create_dir_all(&folder).unwrap();
+    let secret = "5".repeat(64);
+    fs::write(folder.join("pg_password"), format!("{secret}\nthe one before\n")).unwrap();
+    let said = ok(&bench.xtask(&["env", "init"]));
+    assert!(said.contains("with the PG_PASSWORD of .secrets"), "{said}");
+    assert!(!said.contains(&secret));
+    let text = fs::read_to_string(bench.path(".env")).unwrap();
+    assert!(text.contains(&format!("PG_PASSWORD={secret}\n")), "{text}");
+}
