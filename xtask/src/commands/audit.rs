@@ -94,6 +94,11 @@ fn look(ctx: &Ctx, id: &str) -> Result<Container> {
     // A process may end between the two looks.
     let status = |pid: &str| fs::read_to_string(format!("/proc/{}/status", pid.trim())).ok();
     let processes: Vec<String> = pids.lines().skip(1).filter_map(status).collect();
+    ensure!(
+        !processes.is_empty(),
+        "the processes of a container that runs cannot be seen in /proc here, so that nothing could be said \
+         of their rights: run this on the engine's own host, as a user who may see them ({id})"
+    );
     Ok(Container { inspect: inspect[0].take(), processes })
 }
 

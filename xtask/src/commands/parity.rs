@@ -120,6 +120,10 @@ fn drift_of(ctx: &Ctx, project: &Project) -> Result<Option<StackDrift>> {
         let id = ids.get(reference).map_or("", String::as_str);
         found.extend(drift::drift(&container.service, &config, id, &inspected[0]));
     }
+    let services = config["services"].as_object().into_iter().flatten();
+    let is_there = |name: &str| containers.iter().any(|container| container.service == name);
+    found
+        .extend(services.filter(|(name, _)| !is_there(name)).map(|(name, _)| drift::missing(name)));
     let services = containers.len();
     Ok(Some(StackDrift { project: project.name.clone(), services, drift: found }))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -149,10 +150,20 @@ pub(crate) fn make_plan(
     plan::plan(wanted, containers, &around)
 }
 
-/// When a file, or the newest file of a folder, was last changed.
+/// When a file, or the newest file of a folder, was last changed. One that was moved or copied to its place
+/// keeps the time of its contents, and the kernel's own note tells; that of a secret is older on purpose where
+/// the process need not start anew for it.
 fn newest_change(path: &Path) -> Option<std::time::SystemTime> {
     let data = fs::metadata(path).ok()?;
-    let own = data.modified().ok();
+    let modified = data.modified().ok();
+    let is_secret = path.components().any(|part| part.as_os_str() == secrets::FOLDER);
+    let seconds = u64::try_from(data.ctime()).ok().filter(|_| !is_secret);
+    let own = seconds
+        .map(|seconds| {
+            let nanos = u32::try_from(data.ctime_nsec()).unwrap_or_default();
+            std::time::SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos)
+        })
+        .max(modified);
     if !data.is_dir() {
         return own;
     }

@@ -44,7 +44,8 @@ struct Target<'a> {
     inputs: String,
 }
 
-/// Brings every image up to date; with `force`, builds those that are current as well.
+/// Brings every image up to date; with `force`, makes those that are current as well, from what the
+/// distribution or the registry has today.
 ///
 /// # Errors
 /// A build or a pull fails; the tool's last words are in the error.
@@ -61,7 +62,9 @@ pub(crate) fn bring_up_to_date(
         keep_stale(ctx, &mut targets, &here);
     }
     let lacks_base = wanted.services.iter().any(|service| !here.contains_key(&service.image));
-    if source == Source::Registry && (!targets.is_empty() || lacks_base) {
+    if source == Source::Registry && force {
+        registry::renew(ctx, project)?;
+    } else if source == Source::Registry && (!targets.is_empty() || lacks_base) {
         registry::provide(ctx, project)?;
     }
     if targets.is_empty() {
@@ -73,7 +76,7 @@ pub(crate) fn bring_up_to_date(
     let stale: Vec<&Target> = targets.iter().collect();
     match source {
         Source::Registry => compose_build(ctx, project, &stale)?,
-        Source::Distro => build_without_registry(ctx, project, &stale)?,
+        Source::Distro => build_without_registry(ctx, project, &stale, force)?,
     }
     let ids = ids_of(ctx, wanted)?;
     remember(ctx, &stale, &ids)?;
@@ -142,7 +145,12 @@ fn targets<'a>(
 }
 
 /// The compiler keeps the processor busy and the other images the network: both at once.
-fn build_without_registry(ctx: &Ctx, project: &Project, stale: &[&Target]) -> Result<()> {
+fn build_without_registry(
+    ctx: &Ctx,
+    project: &Project,
+    stale: &[&Target],
+    force: bool,
+) -> Result<()> {
     let (backend, others): (Vec<&Target>, Vec<&Target>) =
         stale.iter().partition(|target| target.service == BACKEND);
     if !others.is_empty() {
@@ -150,8 +158,9 @@ fn build_without_registry(ctx: &Ctx, project: &Project, stale: &[&Target]) -> Re
         distro::provide_tools(ctx)?;
     }
     thread::scope(|scope| {
-        let others = scope
-            .spawn(|| if others.is_empty() { Ok(()) } else { build_distro(ctx, project, &others) });
+        let others = scope.spawn(|| {
+            if others.is_empty() { Ok(()) } else { build_distro(ctx, project, &others, force) }
+        });
         let compile = || {
             backend::compile(ctx)?;
             compose_build(ctx, project, &backend)
@@ -165,12 +174,15 @@ fn build_without_registry(ctx: &Ctx, project: &Project, stale: &[&Target]) -> Re
 ///
 /// Not through Compose: it would write the project's name into an image that all projects of this
 /// host share, and each of them would then find it changed by the others.
-fn build_distro(ctx: &Ctx, project: &Project, targets: &[&Target]) -> Result<()> {
-    distro::provide_base(ctx, project)?;
+fn build_distro(ctx: &Ctx, project: &Project, targets: &[&Target], force: bool) -> Result<()> {
+    distro::provide_base(ctx, project, force)?;
     let proxy = distro::proxy(ctx);
     let build = |target: &Target| {
         let folder = format!("deploy/distro/{}", target.service);
-        let command = docker_build(proxy.as_deref(), target.reference).arg(folder);
+        let command = docker_build(proxy.as_deref(), target.reference);
+        // A step that installs packages reads the same for ever, and its result is kept.
+        let command = if force { command.arg("--no-cache") } else { command };
+        let command = command.arg(folder);
         build_image(ctx, &format!("image {}", target.service), command.dir(ctx.root()))
     };
     thread::scope(|scope| {

@@ -44,12 +44,12 @@ pub(crate) fn provide_tools(ctx: &Ctx) -> Result<()> {
     packages::ensure_programs(ctx, &programs, "make base images without a registry")
 }
 
-/// Makes the base root, unless it is here.
+/// Makes the base root, unless it is here; with `force`, anew.
 ///
 /// # Errors
 /// The archive cannot be reached, or mmdebstrap fails for another reason.
-pub(crate) fn provide_base(ctx: &Ctx, project: &Project) -> Result<()> {
-    if super::ids(ctx, &[BASE_IMAGE])?.contains_key(BASE_IMAGE) {
+pub(crate) fn provide_base(ctx: &Ctx, project: &Project, force: bool) -> Result<()> {
+    if !force && super::ids(ctx, &[BASE_IMAGE])?.contains_key(BASE_IMAGE) {
         return Ok(());
     }
     let sources = sources(project.value("DISTRO_MIRROR"), &packages::archives(ctx)?)?;

@@ -21,6 +21,22 @@ const PULL_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// # Errors
 /// One of them cannot be had; the message says which and why.
 pub(crate) fn provide(ctx: &Ctx, project: &Project) -> Result<()> {
+    provide_those(ctx, project, |is_here, _| !is_here)
+}
+
+/// Pulls every official image anew, but for those that are pinned to the very same bytes.
+///
+/// # Errors
+/// As [`provide`].
+pub(crate) fn renew(ctx: &Ctx, project: &Project) -> Result<()> {
+    provide_those(ctx, project, |is_here, reference| !is_here || !reference.contains('@'))
+}
+
+fn provide_those(
+    ctx: &Ctx,
+    project: &Project,
+    is_wanted: impl Fn(bool, &str) -> bool,
+) -> Result<()> {
     let references: Vec<&str> = VARIABLES.map(|name| project.value(name)).to_vec();
     for (name, reference) in VARIABLES.iter().zip(&references) {
         if reference.is_empty() {
@@ -28,9 +44,9 @@ pub(crate) fn provide(ctx: &Ctx, project: &Project) -> Result<()> {
         }
     }
     let here = super::ids(ctx, &references)?;
-    let missing: Vec<&str> =
-        references.into_iter().filter(|reference| !here.contains_key(*reference)).collect();
-    let Some((first, others)) = missing.split_first() else { return Ok(()) };
+    let is_wanted = |reference: &&str| is_wanted(here.contains_key(*reference), reference);
+    let wanted: Vec<&str> = references.into_iter().filter(is_wanted).collect();
+    let Some((first, others)) = wanted.split_first() else { return Ok(()) };
     // The first one finds out whether there is a registry; then all at the same time.
     pull(ctx, first)?;
     thread::scope(|scope| {

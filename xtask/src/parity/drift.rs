@@ -28,7 +28,7 @@ pub(crate) fn drift(
         ("user", text(&wanted["user"]), text(&own["User"])),
         ("environment", wanted_environment(wanted), their_environment(wanted, own)),
         ("ports", wanted_ports(wanted), bound_ports(host)),
-        ("mounts", wanted_mounts(wanted), bound_mounts(running)),
+        ("mounts", wanted_mounts(rendering, wanted), bound_mounts(running)),
         ("restart", text(&wanted["restart"]), text(&host["RestartPolicy"]["Name"])),
         ("memory", number(&wanted["mem_limit"]), number(&host["Memory"])),
         ("cpus", nano(&wanted["cpus"]), number(&host["NanoCpus"])),
@@ -58,6 +58,12 @@ pub(crate) fn drift(
         }
     }
     found
+}
+
+/// A service that has no container, beside others of its stack that have one.
+pub(crate) fn missing(service: &str) -> Drift {
+    let (wanted, running) = (json!("one"), json!("none"));
+    Drift { service: service.to_owned(), field: "container", wanted, running }
 }
 
 /// Of two sets what is in one of them only: the rest would hide it.
@@ -151,11 +157,15 @@ fn bound_ports(host: &Value) -> Value {
     json!(lines)
 }
 
-fn wanted_mounts(wanted: &Value) -> Value {
+/// What is mounted, where, and with which rights: a volume by the engine's name for it.
+fn wanted_mounts(rendering: &Value, wanted: &Value) -> Value {
     let volumes = wanted["volumes"].as_array().into_iter().flatten();
     let targets = volumes.map(|mount| {
         let rights = if mount["read_only"].as_bool() == Some(true) { "ro" } else { "rw" };
-        format!("{} {rights}", word(&mount["target"]))
+        let source = word(&mount["source"]);
+        let volume = word(&rendering["volumes"][source]["name"]);
+        let source = if word(&mount["type"]) == "volume" { volume } else { source };
+        format!("{source} -> {} {rights}", word(&mount["target"]))
     });
     let secrets = wanted["secrets"].as_array().into_iter().flatten();
     let secrets = secrets.map(|secret| {
@@ -163,7 +173,8 @@ fn wanted_mounts(wanted: &Value) -> Value {
         let name = if target.is_empty() { word(&secret["source"]) } else { target };
         let path =
             if name.starts_with('/') { name.to_owned() } else { format!("/run/secrets/{name}") };
-        format!("{path} ro")
+        let file = word(&rendering["secrets"][word(&secret["source"])]["file"]);
+        format!("{file} -> {path} ro")
     });
     let mut lines: Vec<String> = targets.chain(secrets).collect();
     lines.sort_unstable();
@@ -176,7 +187,9 @@ fn bound_mounts(running: &Value) -> Value {
     let mut lines: Vec<String> = mounts
         .map(|mount| {
             let rights = if mount["RW"].as_bool() == Some(true) { "rw" } else { "ro" };
-            format!("{} {rights}", word(&mount["Destination"]))
+            let is_volume = word(&mount["Type"]) == "volume";
+            let source = word(&mount[if is_volume { "Name" } else { "Source" }]);
+            format!("{source} -> {} {rights}", word(&mount["Destination"]))
         })
         .collect();
     lines.sort_unstable();
@@ -228,7 +241,8 @@ mod tests {
     use super::*;
 
     fn rendering() -> Value {
-        json!({"networks": {"internal": {"name": "x_internal"}}, "services": {"a": wanted()}})
+        json!({"networks": {"internal": {"name": "x_internal"}}, "services": {"a": wanted()},
+            "volumes": {"data": {"name": "x_data"}}, "secrets": {"key": {"file": "/here/key"}}})
     }
 
     fn wanted() -> Value {
@@ -237,7 +251,9 @@ mod tests {
             "read_only": true, "cap_drop": ["ALL"], "environment": {"A": "1"},
             "healthcheck": {"test": ["CMD", "x"]},
             "ports": [{"host_ip": "127.0.0.1", "published": "80", "target": 80, "protocol": "tcp"}],
-            "volumes": [{"target": "/data"}], "secrets": [{"source": "key"}]})
+            "volumes": [{"type": "volume", "source": "data", "target": "/data"},
+                {"type": "bind", "source": "/here/conf", "target": "/conf", "read_only": true}],
+            "secrets": [{"source": "key"}]})
     }
 
     fn running() -> Value {
@@ -250,8 +266,9 @@ mod tests {
                 "Privileged": false, "CapDrop": ["ALL"], "CapAdd": null, "SecurityOpt": null,
                 "PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "80"}]}},
             "NetworkSettings": {"Networks": {"x_internal": {}}},
-            "Mounts": [{"Type": "volume", "Destination": "/data", "RW": true},
-                {"Type": "bind", "Destination": "/run/secrets/key", "RW": false}]})
+            "Mounts": [{"Type": "volume", "Name": "x_data", "Destination": "/data", "RW": true},
+                {"Type": "bind", "Source": "/here/conf", "Destination": "/conf", "RW": false},
+                {"Type": "bind", "Source": "/here/key", "Destination": "/run/secrets/key", "RW": false}]})
     }
 
     #[test]
@@ -285,6 +302,9 @@ mod tests {
             ("/HostConfig/SecurityOpt", json!(["seccomp=unconfined"]), "security_opt"),
             ("/HostConfig/PortBindings/80~1tcp/0/HostIp", json!("0.0.0.0"), "ports"),
             ("/Mounts/0/RW", json!(false), "mounts"),
+            ("/Mounts/0/Name", json!("y_data"), "mounts"),
+            ("/Mounts/1/Source", json!("/there/conf"), "mounts"),
+            ("/Mounts/2/Source", json!("/there/key"), "mounts"),
             ("/NetworkSettings/Networks", json!({"x_internal": {}, "bridge": {}}), "networks"),
             ("/Config/Cmd", json!(["sh"]), "command"),
             ("/Config/Entrypoint", json!(null), "entrypoint"),

@@ -101,7 +101,30 @@ pub(crate) fn plan(wanted: &Wanted, containers: &[Container], around: &Surroundi
     };
     let is_orphan = |container: &&Container| wanted.service(&container.service).is_none();
     let orphans = containers.iter().filter(is_orphan).map(|container| container.name.clone());
-    Plan { steps: wanted.services.iter().map(step).collect(), orphans: orphans.collect() }
+    let mut steps: Vec<Step> = wanted.services.iter().map(step).collect();
+    take_along(wanted, &mut steps);
+    Plan { steps, orphans: orphans.collect() }
+}
+
+/// Compose makes a container anew, whatever it is asked for, where one that it depends on is made anew and
+/// another that depends on it is made: the dry run has to say so, and `up` to start it.
+fn take_along(wanted: &Wanted, steps: &mut [Step]) {
+    let action = |steps: &[Step], name: &str| {
+        steps.iter().find(|step| step.service == name).map(|step| step.action)
+    };
+    // What comes first in the list depends on nothing that comes later.
+    for (place, service) in wanted.services.iter().enumerate() {
+        let above = wanted.services.iter().filter(|other| wanted.needs(&other.name, &service.name));
+        let is_needed =
+            above.filter_map(|other| action(steps, &other.name)).any(Action::makes_container);
+        let anew =
+            service.depends_on.iter().find(|name| action(steps, name) == Some(Action::Recreate));
+        if let Some(anew) = anew.filter(|_| is_needed && !steps[place].action.makes_container()) {
+            let reason = format!("Compose makes it anew together with {anew}");
+            steps[place].action = Action::Recreate;
+            steps[place].reason = reason;
+        }
+    }
 }
 
 fn judge(
@@ -191,6 +214,39 @@ mod tests {
             reloaded_at: &|container| (container.id == "reloaded").then(|| at(800)),
         };
         plan(&wanted, &[container], &around).steps[0].action
+    }
+
+    #[test]
+    fn what_stands_between_two_that_are_made_is_made_anew_with_the_one_below() {
+        let chain = [("db", ""), ("backend", "db"), ("web", "backend")];
+        let services = chain.map(|(name, below)| Service {
+            name: name.into(),
+            hash: "h1".into(),
+            depends_on: if below.is_empty() { Vec::new() } else { vec![below.into()] },
+            ..Service::default()
+        });
+        let wanted = Wanted { services: services.into(), ..Wanted::default() };
+        let actions = |db: &str, web: Option<&str>| {
+            let of = |name: &str, hash: &str| Container {
+                service: name.into(),
+                hash: hash.into(),
+                ..container()
+            };
+            let mut containers = vec![of("db", db), of("backend", "h1")];
+            containers.extend(web.map(|hash| of("web", hash)));
+            let around = Surroundings {
+                image_ids: &BTreeMap::new(),
+                changed_at: &|_| None,
+                reloaded_at: &|_| None,
+            };
+            let plan = plan(&wanted, &containers, &around);
+            plan.steps.iter().map(|step| step.action).collect::<Vec<_>>()
+        };
+        use Action::{Create, Keep, Recreate};
+        assert_eq!(actions("old", Some("old")), [Recreate; 3]);
+        assert_eq!(actions("old", None), [Recreate, Recreate, Create]);
+        assert_eq!(actions("old", Some("h1")), [Recreate, Keep, Keep]);
+        assert_eq!(actions("h1", Some("old")), [Keep, Keep, Recreate]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::stack::rotation::Password;
 use crate::ui;
 
 /// Below the project's root; compose.yaml names it too.
-const FOLDER: &str = ".secrets";
+pub(crate) const FOLDER: &str = ".secrets";
 /// Stands before the time up to which the values below it are accepted.
 const UNTIL: &str = "# previous values are accepted until ";
 /// A vault may have to sign in first.

@@ -57,6 +57,12 @@ impl Wanted {
         self.services.iter().find(|service| service.name == name)
     }
 
+    /// Whether a service depends on another one, by however many steps.
+    pub(crate) fn needs(&self, service: &str, other: &str) -> bool {
+        let mut below = self.service(service).into_iter().flat_map(|service| &service.depends_on);
+        below.any(|name| name == other || self.needs(name, other))
+    }
+
     /// The service of that name, or an error that suggests the nearest.
     pub(crate) fn expect_service(&self, name: &str) -> Result<&Service> {
         if let Some(service) = self.service(name) {

@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::stand::{Stand, docker, run};
+use crate::stand::{Stand, docker, free_port, run};
 
 #[test]
 fn a_taken_port_is_met_with_the_name_of_its_holder() {
@@ -28,6 +28,17 @@ fn a_taken_port_is_met_with_the_name_of_its_holder() {
     assert_eq!(stand.container_ids(), before);
     stand.set("HTTP_PORT", &port.to_string());
     stand.up().ok().says(&["nothing to do"]);
+
+    // With both of its neighbours the backend is made anew, too; that is said before.
+    for port in ["PG_PORT", "HTTPS_PORT"] {
+        stand.set(port, &free_port().to_string());
+    }
+    let plan = stand.xtask(&["up", "--dry-run"]).ok().stdout;
+    assert_eq!(plan.matches("recreate").count(), 3, "{plan}");
+    let before = stand.container_ids();
+    stand.up().ok().says(&["all is up"]);
+    let kept = stand.container_ids().iter().filter(|id| before.contains(id)).count();
+    assert_eq!(kept, 1, "Redis is kept, and nothing else");
 
     // Held by another stack: the container is named.
     let other = Stand::new();
