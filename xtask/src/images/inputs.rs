@@ -84,12 +84,15 @@ impl Memory {
         inputs: String,
         image_id: String,
     ) -> Result<()> {
-        // Read anew: another stack of the same clone may have built in the meantime.
-        let mut memory = Memory::read(ctx);
-        memory.built.insert(reference.to_owned(), Built { inputs, image_id });
         let path = path(ctx);
         let write = || -> Result<()> {
             fs::create_dir_all(ctx.state_dir())?;
+            // Another stack of the same clone may be about to write what it has built. The lock ends with
+            // this block, however that ends.
+            let lock = fs::File::create(path.with_extension("lock"))?;
+            lock.lock()?;
+            let mut memory = Memory::read(ctx);
+            memory.built.insert(reference.to_owned(), Built { inputs, image_id });
             let mut file = tempfile::NamedTempFile::new_in(ctx.state_dir())?;
             file.write_all(&serde_json::to_vec_pretty(&memory)?)?;
             file.persist(&path)?;
