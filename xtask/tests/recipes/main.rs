@@ -90,16 +90,7 @@ impl Bench {
     pub(crate) fn with_a_container() -> Bench {
         let bench = Bench::new();
         ok(&bench.xtask(&["env", "init"]));
-        bench.state(
-            "containers",
-            r#"[{"Id":"id-1","Name":"/trial-db-1","Image":"i-db",
-                "State":{"Status":"running","ExitCode":0,"OOMKilled":false,"Error":"",
-                         "StartedAt":"2026-01-01T00:00:00Z"},
-                "RestartCount":0,"NetworkSettings":{"Ports":{}},"Mounts":[],
-                "Config":{"Image":"db:1","Labels":{
-                    "com.docker.compose.project":"trial","com.docker.compose.service":"db",
-                    "com.docker.compose.config-hash":"hash-db"}}}]"#,
-        );
+        bench.state("containers", &format!("[{}]", container("id-1", "trial-db-1", "")));
         bench.calls();
         bench
     }
@@ -126,6 +117,20 @@ impl Bench {
         let calls = text.lines().filter(|line| !line.contains("version"));
         calls.map(|line| line.replace(&root, "ROOT")).collect()
     }
+}
+
+/// A container as the engine tells it, of the service `db`, which runs what is wanted; with more
+/// `labels`, each with its comma.
+pub(crate) fn container(id: &str, name: &str, labels: &str) -> String {
+    format!(
+        r#"{{"Id":"{id}","Name":"/{name}","Image":"i-db","Mounts":[],"RestartCount":0,
+            "State":{{"Status":"running","ExitCode":0,"OOMKilled":false,"Error":"",
+                      "StartedAt":"2026-01-01T00:00:00Z"}},
+            "NetworkSettings":{{"Ports":{{}}}},
+            "Config":{{"Image":"db:1","Labels":{{{labels}
+                "com.docker.compose.project":"trial","com.docker.compose.service":"db",
+                "com.docker.compose.config-hash":"hash-db"}}}}}}"#
+    )
 }
 
 #[track_caller]

@@ -2,20 +2,7 @@
 
 use std::fs;
 
-use crate::{Bench, ok, said};
-
-/// A container as the engine tells it, of the service `db`, which runs what is wanted.
-fn container(id: &str, name: &str, labels: &str) -> String {
-    format!(
-        r#"{{"Id":"{id}","Name":"/{name}","Image":"i-db","Mounts":[],"RestartCount":0,
-            "State":{{"Status":"running","ExitCode":0,"OOMKilled":false,"Error":"",
-                      "StartedAt":"2026-01-01T00:00:00Z"}},
-            "NetworkSettings":{{"Ports":{{}}}},
-            "Config":{{"Image":"db:1","Labels":{{{labels}
-                "com.docker.compose.project":"trial","com.docker.compose.service":"db",
-                "com.docker.compose.config-hash":"hash-db"}}}}}}"#
-    )
-}
+use crate::{Bench, container, ok, said};
 
 /// Compose makes the new container under a passing name before it stops the old one.
 #[test]
