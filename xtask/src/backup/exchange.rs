@@ -42,20 +42,19 @@ impl Restore<'_> {
     /// to the rows.
     fn swap_databases(&self, catalogue: &Catalogue, names: &[Names]) -> Result<()> {
         if let Err(error) = self.rename(names) {
-            match self.is_renamed(names) {
-                // The answer was lost, and not the change.
-                Ok(true) => {}
-                Ok(false) => {
-                    catalogue.forget_swap()?;
-                    let _ = self.sweep();
-                    return Err(error.context("nothing was replaced, the old data serves as before"));
-                }
-                Err(unknown) => return Err(error.context(format!(
-                "it is not known whether PostgreSQL has changed the databases, because it does not answer \
-                 ({unknown:#}). Both are there, under one name or the other, and Redis has its old keys: once \
-                 PostgreSQL answers, run `cargo xtask restore {}` again",
-                self.backup.id()
-            ))),
+            let is_renamed = self.is_renamed(names).with_context(|| {
+                format!(
+                    "it is not known whether PostgreSQL has changed the databases ({error:#}), because \
+                     it does not answer. Both are there, under one name or the other, and Redis has its \
+                     old keys: once it answers, run `cargo xtask restore {}` again",
+                    self.backup.id()
+                )
+            })?;
+            // Where it is, the answer was lost, and not the change.
+            if !is_renamed {
+                catalogue.forget_swap()?;
+                let _ = self.sweep();
+                return Err(error.context("nothing was replaced, the old data serves as before"));
             }
         }
         self.raise_again(names);
