@@ -10,14 +10,14 @@ fn main() -> io::Result<()> {
     for folder in ["migrations", "seeds"] {
         // Watching the folder makes Cargo notice files that come and go, not only edits.
         println!("cargo::rerun-if-changed={folder}");
-        fs::write(out.join(format!("{folder}.rs")), embed(&root.join(folder))?)?;
+        fs::write(out.join(format!("{folder}.rs")), embed(&root, folder)?)?;
     }
     Ok(())
 }
 
 /// An expression of type `&[(&str, &str)]`: the file names, sorted, with their contents.
-fn embed(folder: &Path) -> io::Result<String> {
-    let mut files: Vec<PathBuf> = fs::read_dir(folder)?
+fn embed(root: &Path, label: &str) -> io::Result<String> {
+    let mut files: Vec<PathBuf> = fs::read_dir(root.join(label))?
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<io::Result<_>>()?;
     files.retain(|path| path.extension().is_some_and(|extension| extension == "sql"));
@@ -26,7 +26,10 @@ fn embed(folder: &Path) -> io::Result<String> {
     let mut code = String::from("&[\n");
     for path in &files {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let _ = writeln!(code, "    ({name:?}, include_str!({path:?})),");
+        // Not the path as it is today: a checkout may be moved together with what it has built.
+        let place = format!("/{label}/{name}");
+        let text = format!("include_str!(concat!(env!(\"CARGO_MANIFEST_DIR\"), {place:?}))");
+        let _ = writeln!(code, "    ({name:?}, {text}),");
     }
     code.push_str("]\n");
     Ok(code)
