@@ -5,9 +5,9 @@
 #     probe.sh COMMAND [ARG...]
 #
 # It asks until COMMAND succeeds, for a second or so, and fails with what that said last. A server that
-# starts is ready some moment between two probes of the engine, and each of those costs 50 ms of a
-# processor, most of it the engine's: asked from inside, that moment is known 20 ms later, and the start
-# is not slowed down by ten processes a second. One that is up answers the first time.
+# starts is ready some moment between two probes of the engine, each of which takes about 50 ms, most of it
+# the engine's work: asked from inside, that moment is known some 20 ms later, and the engine has less to
+# do while everything starts. One that is up answers the first time.
 set -eu
 
 tries=50

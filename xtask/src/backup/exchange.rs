@@ -42,7 +42,7 @@ impl Restore<'_> {
     /// to the rows.
     fn swap_databases(&self, catalogue: &Catalogue, names: &[Names]) -> Result<()> {
         if let Err(error) = self.rename(names) {
-            let is_renamed = self.is_renamed(names).with_context(|| {
+            let live = self.live().with_context(|| {
                 format!(
                     "it is not known whether PostgreSQL has changed the databases ({error:#}), because \
                      it does not answer. Both are there, under one name or the other, and Redis has its \
@@ -51,7 +51,7 @@ impl Restore<'_> {
                 )
             })?;
             // Where it is, the answer was lost, and not the change.
-            if !is_renamed {
+            if !is_renamed(names, &live) {
                 catalogue.forget_swap()?;
                 let _ = self.sweep();
                 return Err(error.context("nothing was replaced, the old data serves as before"));
@@ -65,11 +65,11 @@ impl Restore<'_> {
     /// milliseconds, so a try may find one that slipped in between; then the next one follows.
     fn rename(&self, names: &[Names]) -> Result<()> {
         self.ctx.wait_until("PostgreSQL to change the databases", SWAP_LIMIT, SWAP_PAUSE, || {
+            let live = self.live()?;
             // The answer to the try before may have been lost on its way.
-            if self.is_renamed(names)? {
+            if is_renamed(names, &live) {
                 return Ok(());
             }
-            let live = self.postgres.query(BYSTANDER, "SELECT datname FROM pg_database")?;
             for names in names.iter().filter(|names| live.contains(&names.live)) {
                 let headroom = sequences::HEADROOM;
                 sequences::raise(&self.postgres, &names.live, &names.restored, headroom)?;
@@ -78,16 +78,16 @@ impl Restore<'_> {
         })
     }
 
-    fn is_renamed(&self, names: &[Names]) -> Result<bool> {
-        let live = self.postgres.query(BYSTANDER, "SELECT datname FROM pg_database")?;
-        Ok(!names.iter().any(|names| live.contains(&names.restored)))
+    /// The names of all databases.
+    fn live(&self) -> Result<Vec<String>> {
+        self.postgres.query(BYSTANDER, "SELECT datname FROM pg_database")
     }
 
     /// What was drawn from sequences between the last look at them and the swap: now nobody can draw any
     /// more. The backup is in place by now, and the headroom is there, so that a failure stops nothing.
     fn raise_again(&self, names: &[Names]) {
         let raise = || {
-            let live = self.postgres.query(BYSTANDER, "SELECT datname FROM pg_database")?;
+            let live = self.live()?;
             let mut aside = names.iter().filter(|names| live.contains(&names.before));
             aside.try_for_each(|names| {
                 sequences::raise(&self.postgres, &names.before, &names.live, 0)
@@ -102,4 +102,9 @@ impl Restore<'_> {
             ));
         }
     }
+}
+
+/// Whether no database has the name any more under which it was loaded; all change in one transaction.
+fn is_renamed(names: &[Names], live: &[String]) -> bool {
+    !names.iter().any(|names| live.contains(&names.restored))
 }
