@@ -15,8 +15,9 @@
 \set owner_password `head -n 1 "$PG_OWNER_PASSWORD_FILE"`
 
 BEGIN;
--- A statement that sets a password must not reach the log when it fails.
+-- A statement that sets a password must not reach the log, neither when it fails nor when it is slow.
 SET LOCAL log_min_error_statement = 'panic';
+SET LOCAL log_min_duration_statement = -1;
 
 SELECT format('CREATE ROLE %I LOGIN', name) FROM unnest(ARRAY['owner', 'backup', :'app']) AS name
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) \gexec

@@ -23,6 +23,13 @@ pub(crate) struct Evidence {
 }
 
 impl Evidence {
+    /// Whether every service's container was looked at.
+    fn is_of_all(&self) -> bool {
+        let services = self.config["services"].as_object();
+        services
+            .is_some_and(|services| services.keys().all(|name| self.containers.contains_key(name)))
+    }
+
     /// Of files that nothing runs from.
     pub(crate) fn of_files(config: Value) -> Evidence {
         Evidence { config, containers: BTreeMap::new(), answers: BTreeMap::new() }
@@ -118,7 +125,8 @@ fn verdict(
         findings.push(format!("{service}: {finding}"));
     }
     let was_seen = item.files.is_some()
-        || item.running.is_some() && !evidence.containers.is_empty()
+        // Of some services alone it is no verdict on the stack.
+        || item.running.is_some() && evidence.is_of_all()
         || item.answer.is_some_and(|(name, _)| evidence.answers.contains_key(name));
     let outcome = match (findings.is_empty(), open) {
         (true, _) if !was_seen => Outcome::NotChecked,

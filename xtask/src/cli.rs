@@ -73,6 +73,14 @@ impl Global {
         if self.prod { Kind::Production } else { Kind::Local }
     }
 
+    /// The words that chose the stack, as they would have to be typed again.
+    pub(crate) fn selection(&self) -> Vec<String> {
+        let other = self.env_file != Path::new(LOCAL_ENV);
+        let file = ["--env-file".to_owned(), self.env_file.display().to_string()];
+        let prod = self.prod.then(|| "--prod".to_owned());
+        prod.into_iter().chain(file.into_iter().filter(|_| other)).collect()
+    }
+
     /// Absolute. The defaults lie in the root, any other is seen from where the person stands.
     pub(crate) fn env_file(&self, ctx: &Ctx) -> PathBuf {
         if self.env_file == Path::new(LOCAL_ENV) {

@@ -23,6 +23,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 pub(crate) use self::invocation::{Invocation, Output};
 use self::invocation::{Tail, cannot_start, check, how_it_ended, over_time};
@@ -75,7 +76,7 @@ pub(crate) struct Ctx {
     program: PathBuf,
     options: Options,
     interrupted: Arc<AtomicBool>,
-    /// SIGTERM came. The terminal sends Ctrl-C to a program that was handed over as well; this it
+    /// SIGTERM or SIGHUP came. The terminal sends Ctrl-C to a program that was handed over as well; these it
     /// does not hear of.
     terminated: Arc<AtomicBool>,
     pub(crate) ui: Ui,
@@ -85,15 +86,20 @@ impl Ctx {
     /// Opens the door for the project in `root` and starts to listen for Ctrl-C.
     pub(crate) fn new(root: PathBuf, options: Options, ui: Ui) -> Result<Ctx> {
         let interrupted = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // Children are in groups of their own: they do not hear of a terminal that is closed, and would go on
+        // without the lock. With `nohup` nobody is to hear of it.
+        let hangup = (!ignores_hangup()).then_some(SIGHUP);
+        for signal in [SIGINT, SIGTERM].into_iter().chain(hangup) {
             // Registered first, so that a second signal ends the process at once.
             signal_hook::flag::register_conditional_shutdown(signal, 130, interrupted.clone())
                 .and_then(|_| signal_hook::flag::register(signal, interrupted.clone()))
                 .context("listen for Ctrl-C")?;
         }
         let terminated = Arc::new(AtomicBool::new(false));
-        signal_hook::flag::register(signal_hook::consts::SIGTERM, terminated.clone())
-            .context("listen for the end")?;
+        for signal in [SIGTERM].into_iter().chain(hangup) {
+            signal_hook::flag::register(signal, terminated.clone())
+                .context("listen for the end")?;
+        }
         // Asked for at the start: a rebuild of xtask while it runs would change the answer.
         let program = std::env::current_exe().context("find the program's own file")?;
         Ok(Ctx { root, program, options, interrupted, terminated, ui })
@@ -351,6 +357,15 @@ impl Ctx {
             self.check_running(deadline, invocation, || end_group(&handle))?;
         }
     }
+}
+
+/// Whether the program was started so that SIGHUP means nothing to it (proc(5), `SigIgn`); a system without
+/// that file tells nothing, and then it counts.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    mask & (1 << (SIGHUP - 1)) != 0
 }
 
 #[cfg(test)]

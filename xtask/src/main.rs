@@ -2,8 +2,9 @@
 //!
 //! This file is the table of contents: the verbs, one match, and the exit codes.
 
-// Where standard output is a pipe that nobody reads any more, `println!` panics; `ui::data` does not.
-#![deny(clippy::print_stdout)]
+// Where a standard stream is a pipe that nobody reads any more, `println!` and `eprintln!` panic; `ui::data`
+// and `ui::talk` do not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod audit;
 mod backup;
@@ -18,23 +19,25 @@ mod stack;
 mod ui;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Result;
 use clap::Parser;
 
 use crate::cli::{Cli, Verb};
 use crate::ctx::{Ctx, Interrupted, Usage};
-use crate::ui::Ui;
+use crate::ui::{Aim, Ui};
 
 /// Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. A program that was handed the
 /// terminal (`exec`, `psql`, `redis-cli`) passes its own on.
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(cli) {
+    let aim = Arc::new(Aim::new(&cli.global.selection()));
+    match run(cli, aim.clone()) {
         Ok(code) => code,
         Err(error) => {
             let red = console::Style::new().red().bold().for_stderr();
-            eprintln!("{} {error:#}", red.apply_to("error:"));
+            ui::talk(&format!("{} {}", red.apply_to("error:"), aim.at(&format!("{error:#}"))));
             match error.root_cause() {
                 cause if cause.is::<Interrupted>() => ExitCode::from(130),
                 cause if cause.is::<Usage>() => ExitCode::from(2),
@@ -44,8 +47,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Result<ExitCode> {
-    let ctx = Ctx::new(cli::root()?, cli.global.options(), Ui::new(cli.global.volume()))?;
+fn run(cli: Cli, aim: Arc<Aim>) -> Result<ExitCode> {
+    let ui = Ui::new(cli.global.volume()).aimed(aim);
+    let ctx = Ctx::new(cli::root()?, cli.global.options(), ui)?;
     let env_file = cli.global.env_file(&ctx);
     match cli.verb {
         Verb::Up(args) => commands::up::up(&ctx, &env_file, &args)?,

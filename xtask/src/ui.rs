@@ -5,6 +5,7 @@
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -29,6 +30,41 @@ pub(crate) struct Ui {
     volume: Volume,
     bars: MultiProgress,
     live: bool,
+    aim: Arc<Aim>,
+}
+
+/// The words that choose the stack on the command line, such as `--prod`: a command that is named as the
+/// next step is for that stack as well, and never for another one of this checkout.
+#[derive(Default)]
+pub(crate) struct Aim(String);
+
+/// What these verbs work on is no stack that the words choose.
+const WITHOUT_STACK: [&str; 7] =
+    ["setup", "test", "ci", "bench", "drill", "completions", "SERVICE"];
+
+impl Aim {
+    pub(crate) fn new(words: &[String]) -> Aim {
+        let quoted =
+            words.iter().map(|word| shlex::try_quote(word).unwrap_or_else(|_| word.into()));
+        Aim(quoted.map(|word| format!("{word} ")).collect())
+    }
+
+    /// A text whose `cargo xtask VERB` are for the stack that was chosen.
+    pub(crate) fn at(&self, text: &str) -> String {
+        const COMMAND: &str = "cargo xtask ";
+        let mut parts = text.split(COMMAND);
+        let mut aimed = parts.next().unwrap_or_default().to_owned();
+        for rest in parts {
+            let verb =
+                rest.split(|c: char| !c.is_alphanumeric() && c != '-').next().unwrap_or_default();
+            let is_for_stack = verb.starts_with(|c: char| c.is_ascii_lowercase())
+                && !WITHOUT_STACK.contains(&verb);
+            aimed.push_str(COMMAND);
+            aimed.push_str(if is_for_stack { &self.0 } else { "" });
+            aimed.push_str(rest);
+        }
+        aimed
+    }
 }
 
 impl Ui {
@@ -39,7 +75,16 @@ impl Ui {
             console::set_colors_enabled_stderr(false);
         }
         let live = volume == Volume::Normal && console::user_attended_stderr();
-        Ui { volume, bars: MultiProgress::new(), live }
+        Ui { volume, bars: MultiProgress::new(), live, aim: Arc::default() }
+    }
+
+    /// The same, naming commands for the stack that was chosen.
+    pub(crate) fn aimed(self, aim: Arc<Aim>) -> Ui {
+        Ui { aim, ..self }
+    }
+
+    pub(crate) fn aim(&self) -> &Aim {
+        &self.aim
     }
 
     pub(crate) fn is_verbose(&self) -> bool {
@@ -55,6 +100,11 @@ impl Ui {
         if self.volume != Volume::Quiet {
             self.print(line);
         }
+    }
+
+    /// A failure that the work goes on after: it is told whatever the volume.
+    pub(crate) fn complain(&self, line: impl Display) {
+        self.print(line);
     }
 
     /// Something the person should know although the work goes on.
@@ -107,12 +157,19 @@ impl Ui {
 
     /// Prints above the live lines.
     fn print(&self, line: impl Display) {
+        let line = self.aim.at(&line.to_string());
         if self.live {
-            self.bars.suspend(|| eprintln!("{line}"));
+            self.bars.suspend(|| talk(&line));
         } else {
-            eprintln!("{line}");
+            talk(&line);
         }
     }
+}
+
+/// One line on standard error. Where nobody reads it any more, because the terminal or the pipe was closed,
+/// the work goes on and what it made is cleaned up.
+pub(crate) fn talk(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 /// A piece of work on the screen, from its start to its verdict.
@@ -184,10 +241,18 @@ impl Step {
 /// # Errors
 /// It cannot be written, because a disk is full for instance.
 pub(crate) fn data(text: impl Display) -> Result<()> {
+    is_read(text).map(drop)
+}
+
+/// The same, for what has no end of its own: whether somebody still reads.
+///
+/// # Errors
+/// As [`data`].
+pub(crate) fn is_read(text: impl Display) -> Result<bool> {
     let mut stdout = std::io::stdout().lock();
     match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("write to standard output"),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        written => written.context("write to standard output").map(|()| true),
     }
 }
 
@@ -268,6 +333,21 @@ mod tests {
         assert_eq!(bytes(999), "999 B");
         assert_eq!(bytes(1536), "1.5 KiB");
         assert_eq!(bytes(5 << 30), "5.0 GiB");
+    }
+
+    #[test]
+    fn a_next_step_is_for_the_stack_that_was_chosen() {
+        let aim = Aim::new(&["--env-file".to_owned(), "my env".to_owned()]);
+        for (said, aimed) in [
+            ("`cargo xtask up` starts it", "`cargo xtask --env-file 'my env' up` starts it"),
+            ("next: cargo xtask backup", "next: cargo xtask --env-file 'my env' backup"),
+            ("`cargo xtask setup` starts it", "`cargo xtask setup` starts it"),
+            ("cargo xtask --prod up", "cargo xtask --prod up"),
+            ("another cargo xtask", "another cargo xtask"),
+        ] {
+            assert_eq!(aim.at(said), aimed);
+            assert_eq!(Aim::default().at(said), said);
+        }
     }
 
     #[test]

@@ -46,13 +46,20 @@ put_addresses() {
     printf '%s\n' "$put_text"
 }
 
+# usage: is_down - whether nginx was told that a server is down
+is_down() {
+    grep -qs '[[:space:]]server[[:space:]].*0\.0\.0\.0:.* down' "${NGINX_ENVSUBST_OUTPUT_DIR:-/etc/nginx/conf.d}"/*.conf
+}
+
 # usage: follow NAME... - has nginx read new addresses for as long as the container runs. A name that is
 # gone keeps its last one: its container stopped, and may come back there.
 follow() {
     follow_known=$(addresses "$@")
     while sleep "$PAUSE"; do
         follow_now=$(addresses "$@")
-        if [ -n "$follow_now" ] && [ "$follow_now" != "$follow_known" ]; then
+        # Somebody else may have rendered at a moment at which there was no address: then this one is new to
+        # nginx, although it was known here.
+        if [ -n "$follow_now" ] && { [ "$follow_now" != "$follow_known" ] || is_down; }; then
             # Tried again in the next round if nginx has not started yet.
             if /docker-entrypoint.d/20-envsubst-on-templates.sh && nginx -s reload 2>/dev/null; then
                 follow_known=$follow_now

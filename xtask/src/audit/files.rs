@@ -5,9 +5,12 @@ use serde_json::Value;
 
 use super::{Container, Item};
 
-/// Folders of the host that no container has business in.
-const SENSITIVE: [&str; 10] =
-    ["/", "/boot", "/dev", "/etc", "/lib", "/proc", "/root", "/run", "/sys", "/usr"];
+/// Folders of the host that no container has business in, nor below. The project's own folder may be anywhere
+/// else.
+const SENSITIVE: [&str; 9] =
+    ["/boot", "/dev", "/etc", "/lib", "/proc", "/run", "/sys", "/usr", "/var/lib/docker"];
+/// Folders of which only the whole is sensitive: a checkout, or its data, may be in them.
+const SENSITIVE_WHOLE: [&str; 5] = ["/", "/home", "/root", "/var", "/var/lib"];
 
 const fn item(id: &'static str, title: &'static str, source: &'static str) -> Item {
     Item { id, title, source, files: None, running: None, answer: None }
@@ -313,11 +316,36 @@ fn capabilities(dropped: &Value, added: &Value) -> Option<String> {
 }
 
 fn sensitive<'a>(sources: impl Iterator<Item = &'a str>) -> Option<String> {
-    told("mounts", sources.filter(|source| SENSITIVE.contains(source)))
+    let is_below = |source: &str, folder: &str| {
+        source.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    told(
+        "mounts",
+        sources.filter(|source| {
+            let path = on_this_host(source);
+            SENSITIVE_WHOLE.contains(&path)
+                || path.ends_with("/.ssh")
+                || SENSITIVE.iter().any(|folder| is_below(path, folder))
+        }),
+    )
+}
+
+/// A path without its end `/`, and by the name that systems use today: `/var/run` is a link to `/run`.
+fn on_this_host(path: &str) -> &str {
+    let path = if path == "/" { path } else { path.trim_end_matches('/') };
+    match path.strip_prefix("/var/run") {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => &path["/var".len()..],
+        _ => path,
+    }
 }
 
 fn socket<'a>(sources: impl Iterator<Item = &'a str>) -> Option<String> {
-    told("mounts", sources.filter(|source| source.ends_with(".sock")))
+    // A folder with the socket in it is as good as the socket; to connect is no write.
+    let has_it = |source: &&str| {
+        let path = on_this_host(source);
+        path.ends_with(".sock") || ["/", "/run", "/run/docker"].contains(&path)
+    };
+    told("mounts", sources.filter(has_it))
 }
 
 fn host_mode(container: &Container, field: &str) -> Option<String> {

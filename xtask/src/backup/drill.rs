@@ -109,9 +109,9 @@ pub(crate) fn drill(ctx: &Ctx, backup: &Backup) -> Result<Verification> {
         last_success: None,
     };
     let drilled = catalogue::check(ctx, backup).and_then(|()| {
-        let name = trial::passing_name(ctx, "drill")?;
-        let drilled = restore_beside(ctx, backup, &name, &mut verification);
-        let removed = trial::remove_passing(&ctx.shielded(), &name);
+        let claim = trial::passing_name(ctx, "drill")?;
+        let drilled = restore_beside(ctx, backup, claim.name(), &mut verification);
+        let removed = trial::remove_claimed(&ctx.shielded(), &claim);
         drilled.and_then(|()| removed.context("remove the drill's containers"))
     });
     // A drill that was interrupted says nothing about the backup.

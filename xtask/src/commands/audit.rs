@@ -117,7 +117,11 @@ fn answers(
             exec.arg("admin-cli").args(question.split(' '))
         } else {
             let database = project.value("PG_DBNAME");
-            exec.args(["psql", "-U", "postgres", "-d", database, "-XAtc", question])
+            let set = format!("app={}", project.value("PG_USER"));
+            let words = ["psql", "-U", "postgres", "-d", database, "-v", &set, "-XAt"];
+            // psql puts variables in where it reads statements, and not in an argument.
+            let exec = Invocation::new("docker").args(["exec", "--interactive", &container.id]);
+            exec.args(words).stdin(question)
         };
         let answer = ctx.read(ask).with_context(|| format!("ask {name}"))?;
         answers.push((name.to_owned(), answer));

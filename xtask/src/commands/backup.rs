@@ -36,7 +36,7 @@ pub(crate) fn backup(ctx: &Ctx, env_file: &Path, args: &BackupArgs) -> Result<()
     match &args.verb {
         None => take(ctx, &project, &catalogue, args),
         Some(BackupVerb::List(args)) if args.remote => list_remote(ctx, &project, &args.format),
-        Some(BackupVerb::List(args)) => list(&catalogue, &args.format),
+        Some(BackupVerb::List(args)) => list(ctx, &catalogue, &args.format),
         Some(BackupVerb::Verify { id, format }) => {
             let backup = catalogue.find(id)?;
             if ctx.is_dry_run() {
@@ -137,7 +137,8 @@ fn list_remote(ctx: &Ctx, project: &Project, format: &FormatArgs) -> Result<()> 
     if format.format == Format::Json {
         ui::json(&names)?;
     } else if names.is_empty() {
-        ui::data(format!("no copy in {place}; `cargo xtask backup push` makes one"))?;
+        let none = format!("no copy in {place}; `cargo xtask backup push` makes one");
+        ui::data(ctx.ui.aim().at(&none))?;
     } else {
         ui::data(names.join("\n"))?;
     }
@@ -203,7 +204,7 @@ fn line(id: String, backup: Result<Backup>) -> Line {
     }
 }
 
-fn list(catalogue: &Catalogue, format: &FormatArgs) -> Result<()> {
+fn list(ctx: &Ctx, catalogue: &Catalogue, format: &FormatArgs) -> Result<()> {
     let lines: Vec<Line> =
         catalogue.list()?.into_iter().map(|(id, backup)| line(id, backup)).collect();
     if format.format == Format::Json {
@@ -212,7 +213,8 @@ fn list(catalogue: &Catalogue, format: &FormatArgs) -> Result<()> {
     }
     if lines.is_empty() {
         let folder = catalogue.folder().display();
-        return ui::data(format!("no backup in {folder}; `cargo xtask backup` takes one"));
+        let none = format!("no backup in {folder}; `cargo xtask backup` takes one");
+        return ui::data(ctx.ui.aim().at(&none));
     }
     let dash = || "-".to_owned();
     let number = |value: Option<u64>| value.map_or_else(dash, |value| value.to_string());

@@ -26,7 +26,6 @@ pub(crate) fn bench(ctx: &Ctx, args: &BenchArgs) -> Result<()> {
     }
     setup::ensure(ctx)?;
     let trial = Trial::prepare(ctx, "bench", Kind::Local)?;
-    trial.sweep(ctx)?;
     let measured = match args.verb {
         BenchVerb::Up { runs } => up::measure(ctx, runs),
         BenchVerb::Http { runs } => http::measure(ctx, &trial, runs),

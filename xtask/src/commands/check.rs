@@ -56,13 +56,18 @@ impl<'a> Checks<'a> {
         self.ctx.ui.group(name);
         let started = Instant::now();
         let error = body().err();
+        Ok(self.keep(name, started, error))
+    }
+
+    /// Ends the section of a check; true if it passed.
+    fn keep(&mut self, name: &'static str, started: Instant, error: Option<anyhow::Error>) -> bool {
         if let Some(error) = &error {
-            self.ctx.ui.say(format!("{error:#}"));
+            self.ctx.ui.complain(format!("{error:#}"));
         }
         self.ctx.ui.end_group();
         let passed = error.is_none();
         self.results.push(Verdict { name, took: started.elapsed(), error });
-        Ok(passed)
+        passed
     }
 
     /// Whatever happened, and even after Ctrl-C: nothing of ours stays.
@@ -70,8 +75,7 @@ impl<'a> Checks<'a> {
         self.ctx.ui.group(name);
         let started = Instant::now();
         let error = trial.remove(&self.ctx.shielded()).err();
-        self.ctx.ui.end_group();
-        self.results.push(Verdict { name, took: started.elapsed(), error });
+        self.keep(name, started, error);
     }
 
     /// Prints one line a check and fails if one of them did.
@@ -83,12 +87,13 @@ impl<'a> Checks<'a> {
         }
         self.ctx.ui.say("");
         for result in &self.results {
-            let mark = if result.error.is_none() {
-                console::style("pass").green().for_stderr()
+            let line = format!("{:<28} {}", result.name, ui::seconds(result.took));
+            if result.error.is_none() {
+                self.ctx.ui.say(format!("{}  {line}", console::style("pass").green().for_stderr()));
             } else {
-                console::style("FAIL").red().bold().for_stderr()
-            };
-            self.ctx.ui.say(format!("{mark}  {:<28} {}", result.name, ui::seconds(result.took)));
+                let mark = console::style("FAIL").red().bold().for_stderr();
+                self.ctx.ui.complain(format!("{mark}  {line}"));
+            }
         }
         let interrupted = self.results.into_iter().filter_map(|result| result.error);
         if let Some(error) = interrupted.into_iter().find(|error| error.is::<Interrupted>()) {
@@ -220,7 +225,6 @@ fn on_a_stack_of_their_own(ctx: &Ctx, checks: &mut Checks, keep: bool) -> Result
         return Ok(());
     }
     let trial = Trial::prepare(ctx, "test", Kind::Local)?;
-    trial.sweep(ctx)?;
     let tested = tests_on(ctx, checks, &trial);
     if keep {
         ctx.ui.say(format!(
@@ -275,10 +279,11 @@ fn backend_tests(ctx: &Ctx, trial: &Trial) -> Result<()> {
 fn test_role(ctx: &Ctx, trial: &Trial) -> Result<String> {
     let password = random_hex(32)?;
     // To drop a database by force is to end whoever is in it, the autovacuum's worker included.
+    let app = trial.project(ctx)?.value("PG_USER").replace('"', "\"\"");
     let statement = format!(
         "DROP ROLE IF EXISTS tests; \
          CREATE ROLE tests LOGIN CREATEDB CREATEROLE PASSWORD '{password}'; \
-         GRANT owner, app TO tests WITH ADMIN OPTION; GRANT pg_signal_backend TO tests;\n"
+         GRANT owner, \"{app}\" TO tests WITH ADMIN OPTION; GRANT pg_signal_backend TO tests;\n"
     );
     let words = ["exec", "postgres", "--", "psql", "-v", "ON_ERROR_STOP=1", "-U", "postgres"];
     ctx.run(trial.xtask(ctx, &words)?.stdin(statement)).context("make a role for the tests")?;

@@ -4,7 +4,7 @@ mod judge;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -50,10 +50,15 @@ struct Finding {
 /// # Errors
 /// The findings cannot be printed. What is wrong with the host or the stack is a finding.
 pub(crate) fn doctor(ctx: &Ctx, env_file: &Path, args: &FormatArgs) -> Result<ExitCode> {
-    let mut findings = host(ctx);
+    let tools = Tools::look(ctx);
+    let mut findings = host(ctx, &tools);
     findings.extend(environment(ctx, env_file));
     if let Ok(project) = Project::load(ctx, env_file) {
-        findings.extend(stack(ctx, &project));
+        findings.extend(stack(ctx, &project, tools.compose.is_some()));
+    }
+    for finding in &mut findings {
+        finding.detail = ctx.ui.aim().at(&finding.detail);
+        finding.next = finding.next.take().map(|next| ctx.ui.aim().at(&next));
     }
     let failed = findings.iter().filter(|finding| finding.level == Level::Fail).count();
     match args.format {
@@ -72,8 +77,7 @@ fn not_well(level: Level, subject: &str, detail: impl Into<String>, next: &str) 
     Finding { level, subject: subject.into(), detail: detail.into(), next }
 }
 
-fn host(ctx: &Ctx) -> Vec<Finding> {
-    let tools = Tools::look(ctx);
+fn host(ctx: &Ctx, tools: &Tools) -> Vec<Finding> {
     let engine = match &tools.engine {
         Err(error) => not_well(Level::Fail, "engine", format!("{error:#}"), "cargo xtask setup"),
         Ok(version) => judge::tool("engine", Some(*version), ENGINE_FLOOR),
@@ -100,9 +104,13 @@ fn mode_of(path: &Path) -> Option<u32> {
     Some(fs::metadata(path).ok()?.permissions().mode() & 0o777)
 }
 
+/// Where the engine keeps images and volumes; of an engine that does not answer, or is on another host, the
+/// checkout's own disk.
 fn disk_room(ctx: &Ctx) -> Finding {
-    let docker = Path::new("/var/lib/docker");
-    match disk::free(if docker.exists() { docker } else { ctx.root() }) {
+    let ask = Invocation::new("docker").args(["info", "--format", "{{.DockerRootDir}}"]);
+    let asked = ctx.read(ask).map(|text| PathBuf::from(text.trim())).ok();
+    let docker = asked.filter(|folder| folder.is_absolute() && folder.exists());
+    match disk::free(docker.as_deref().unwrap_or(ctx.root())) {
         Ok(free) => judge::disk(free),
         Err(error) => not_well(Level::Warn, "disk", format!("{error:#}"), "df -h"),
     }
@@ -140,10 +148,12 @@ fn secrets(ctx: &Ctx, project: &Project) -> Option<Finding> {
 }
 
 /// What is known of a stack: from its files, and, where the engine answers, from what runs.
-fn stack(ctx: &Ctx, project: &Project) -> Vec<Finding> {
+fn stack(ctx: &Ctx, project: &Project, has_compose: bool) -> Vec<Finding> {
     let mut findings: Vec<Finding> = secrets(ctx, project).into_iter().collect();
     match wanted::wanted(ctx, project) {
         Ok(wanted) => findings.extend(services(ctx, project, &wanted)),
+        // Without Compose nobody can read them, and that is a finding already.
+        Err(_) if !has_compose => {}
         Err(error) => {
             let detail = format!("{error:#}");
             findings.push(not_well(Level::Fail, "compose files", detail, "mend the file"));
@@ -160,10 +170,15 @@ fn services(ctx: &Ctx, project: &Project, wanted: &Wanted) -> Vec<Finding> {
     let containers = running::containers(ctx, project).unwrap_or_default();
     let (ours, strays): (Vec<&Container>, Vec<&Container>) =
         containers.iter().partition(|container| wanted.service(&container.service).is_some());
+    let is_up = !ours.is_empty();
     let mut findings: Vec<Finding> = ours.into_iter().map(judge::container).collect();
     for service in &wanted.services {
-        let runs = containers.iter().any(|c| c.service == service.name && c.is_running());
-        if !runs {
+        let of_it = || containers.iter().filter(|c| c.service == service.name);
+        if is_up && of_it().next().is_none() {
+            let detail = "it has no container, and others of the stack have";
+            findings.push(not_well(Level::Fail, &service.name, detail, "cargo xtask up"));
+        }
+        if !of_it().any(Container::is_alive) {
             findings.extend(service.published.iter().map(|port| port_of(ctx, port)));
         }
     }
@@ -199,7 +214,10 @@ fn migrations(
     containers: &[Container],
 ) -> Option<Finding> {
     let backend = containers.iter().find(|c| c.service == "backend" && c.is_running())?;
-    let Migrations { applied, pending } = status::migrations(ctx, backend)?;
+    let Some(Migrations { applied, pending }) = status::migrations(ctx, backend) else {
+        let detail = "the backend cannot tell which are applied";
+        return Some(not_well(Level::Warn, "migrations", detail, "cargo xtask migrate status"));
+    };
     if pending > 0 {
         let detail = format!("{pending} pending");
         return Some(not_well(Level::Warn, "migrations", detail, "cargo xtask migrate"));

@@ -39,6 +39,7 @@ pub(crate) fn down(ctx: &Ctx, env_file: &Path, args: &DownArgs) -> Result<()> {
         command = command.arg("--volumes");
     }
     match ctx.run_step(&step, command.limit(LIMIT)) {
+        Ok(()) if ctx.is_dry_run() => step.vanish(),
         Ok(()) => step.done(if args.volumes { "data deleted" } else { "data kept" }),
         Err(error) => {
             step.failed();

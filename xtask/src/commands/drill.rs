@@ -46,7 +46,6 @@ pub(crate) fn drill(ctx: &Ctx, kind: Kind, args: &DrillArgs) -> Result<()> {
         fs::remove_file(&report).with_context(|| format!("delete {}", report.display()))?;
     }
     let trial = Trial::prepare(ctx, "drill", kind)?;
-    trial.sweep(ctx)?;
     let drilled = drill_on(ctx, &trial, args);
     // Whatever happened, and even after Ctrl-C: nothing of it stays.
     trial.remove(&ctx.shielded())?;

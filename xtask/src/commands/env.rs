@@ -39,14 +39,14 @@ pub(crate) fn ensure(ctx: &Ctx, env_file: &Path) -> Result<()> {
     }
     if env_file == ctx.root().join(PRODUCTION_ENV) {
         bail!(
-            "there is no {PRODUCTION_ENV}; on a new server `cargo xtask env init --prod` writes it, \
+            "there is no {PRODUCTION_ENV}; on a new server `cargo xtask env init` writes it, \
              with new secrets. Where data exists already, put the file back that belongs to it"
         );
     }
     if env_file != ctx.root().join(LOCAL_ENV) {
         let name = shown(ctx, env_file);
         bail!(
-            "there is no {name}; `cargo xtask --env-file {name} env init` writes it, for a stack with a name, \
+            "there is no {name}; `cargo xtask env init` writes it, for a stack with a name, \
              ports and secrets of its own"
         );
     }

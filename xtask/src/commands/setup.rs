@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::ctx::Ctx;
 use crate::host::engine;
@@ -56,10 +56,18 @@ fn mend(ctx: &Ctx, tools: &Tools) -> Result<Tools> {
         "{}",
         problems.join("\n")
     );
-    let acts = if tools.lacks_packages() { acts(ctx)? } else { Vec::new() };
-    for problem in &problems {
-        ctx.ui.say(format!("  {problem}"));
+    if let Some(elsewhere) = tools::elsewhere(ctx) {
+        bail!(
+            "the engine to use is that of {elsewhere}, which is not xtask's to set up:\n  {}\nmend that \
+             there, or choose this host's own engine",
+            problems.join("\n  ")
+        );
     }
+    // First of all: where nothing can be done about them, they are what the person has to know.
+    for problem in &problems {
+        ctx.ui.complain(format!("  {problem}"));
+    }
+    let acts = if tools.lacks_packages() { acts(ctx)? } else { Vec::new() };
     ask(ctx, &acts)?;
     if !acts.is_empty() {
         packages::carry_out(ctx, &acts, "installing Docker from the distribution's packages")?;

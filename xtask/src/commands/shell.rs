@@ -1,6 +1,7 @@
 //! `psql`, `redis-cli`, `exec` and `completions`: a way in for the person's own hands.
 
 use std::io::IsTerminal;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ExitCode, ExitStatus};
 
@@ -95,9 +96,9 @@ fn inside(container: &str) -> Invocation {
 
 /// The exit code of a program that had the terminal.
 pub(crate) fn passed_on(status: ExitStatus) -> ExitCode {
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    // Ended by a signal: a person's Ctrl-C, most of the time.
-    ExitCode::from(code.unwrap_or(130))
+    // As shells say it: a signal's number over 128.
+    let code = status.code().or_else(|| Some(128 + status.signal()?));
+    ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
 }
 
 #[cfg(test)]

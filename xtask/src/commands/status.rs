@@ -11,7 +11,7 @@ use crate::backup::catalogue::{self, Backup, Catalogue};
 use crate::backup::drill;
 use crate::cli::{Format, StatusArgs};
 use crate::commands::up::{load, make_plan};
-use crate::ctx::{Ctx, Invocation};
+use crate::ctx::{Ctx, Interrupted, Invocation};
 use crate::images::build;
 use crate::stack::plan::Action;
 use crate::stack::project::Project;
@@ -89,20 +89,36 @@ pub(crate) struct Migrations {
 /// # Errors
 /// The engine does not answer. A stack that is down is a status, not an error.
 pub(crate) fn status(ctx: &Ctx, env_file: &Path, args: &StatusArgs) -> Result<()> {
-    let (project, wanted) = load(ctx, env_file)?;
-    loop {
-        let status = read(ctx, &project, &wanted)?;
-        let text = match args.format.format {
-            Format::Json => serde_json::to_string_pretty(&status)?,
-            Format::Text => render(&status),
-        };
-        if !args.watch {
-            return ui::data(text);
-        }
-        let is_text = args.format.format == Format::Text && console::user_attended();
-        ui::data(if is_text { over_the_last_one(&text) } else { text })?;
-        ctx.pause(WATCH_INTERVAL)?;
+    let mut text = look(ctx, env_file, args.format.format)?;
+    if !args.watch {
+        return ui::data(text);
     }
+    let on_a_screen = args.format.format == Format::Text && console::user_attended();
+    while ui::is_read(if on_a_screen { over_the_last_one(&text) } else { text.clone() })? {
+        ctx.pause(WATCH_INTERVAL)?;
+        // All anew: the files may have changed as well as what runs. Whoever watches wants to see the end of
+        // a trouble, such as an engine that starts again.
+        text = match look(ctx, env_file, args.format.format) {
+            Ok(text) => text,
+            Err(error) if error.is::<Interrupted>() => return Err(error),
+            Err(error) if on_a_screen => ctx.ui.aim().at(&format!("{error:#}")),
+            Err(error) => {
+                ctx.ui.warn(format!("{error:#}"));
+                continue;
+            }
+        };
+    }
+    Ok(())
+}
+
+/// The status as it is to be printed.
+fn look(ctx: &Ctx, env_file: &Path, format: Format) -> Result<String> {
+    let (project, wanted) = load(ctx, env_file)?;
+    let status = read(ctx, &project, &wanted)?;
+    Ok(match format {
+        Format::Json => serde_json::to_string_pretty(&status)?,
+        Format::Text => ctx.ui.aim().at(&render(&status)),
+    })
 }
 
 /// A screen without flicker: home, each line with the end of a longer one before it wiped away, and

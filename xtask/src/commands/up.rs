@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use crate::cli::{UpArgs, WaitArgs};
 use crate::commands::{env, setup};
 use crate::ctx::{Ctx, Invocation};
-use crate::images::{self, build};
+use crate::images::{self, build, inputs};
 use crate::stack::plan::{self, Plan, Surroundings};
 use crate::stack::project::{self, Project};
 use crate::stack::readiness::{self, Make, Outcome};
@@ -40,6 +40,7 @@ pub(crate) fn up(ctx: &Ctx, env_file: &Path, args: &UpArgs) -> Result<()> {
     let source = images::settle_source(ctx, &mut project)?;
     secrets::provide(ctx, &mut project)?;
     if certificate::is_needed(&project) {
+        certificate::ensure_openssl(ctx)?;
         certificate::check(ctx, &project)?;
     }
     let wanted = wanted::wanted(ctx, &project)?;
@@ -167,9 +168,9 @@ fn newest_change(path: &Path) -> Option<std::time::SystemTime> {
     if !data.is_dir() {
         return own;
     }
-    let inside =
-        fs::read_dir(path).ok()?.flatten().filter_map(|entry| newest_change(&entry.path()));
-    inside.chain(own).max()
+    let entries = fs::read_dir(path).ok()?.flatten();
+    let real = entries.filter(|entry| !inputs::is_an_editors(&entry.file_name()));
+    real.filter_map(|entry| newest_change(&entry.path())).chain(own).max()
 }
 
 /// Compose can replace neither a paused container nor a dead one; data lies in volumes.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use duct::Handle;
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::Ctx;
@@ -16,6 +17,8 @@ use super::invocation::{Invocation, cannot_start};
 
 /// How long a child may take to end after SIGTERM before it gets SIGKILL.
 pub(super) const TERM_GRACE: Duration = Duration::from_secs(10);
+/// How long the kernel may take to end it after SIGKILL.
+const KILL_GRACE: Duration = Duration::from_secs(5);
 
 /// A running command whose lines arrive on a channel. Dropping it ends the command.
 pub(crate) struct Follow {
@@ -77,13 +80,24 @@ pub(super) fn end_group(handle: &Handle) {
         handle.pids().into_iter().filter_map(|pid| Pid::from_raw(pid as i32)).collect();
     let send = |signal| {
         for &group in &groups {
-            // A group that has ended already is what we want.
-            let _ = kill_process_group(group, signal);
+            // A group that has ended already is what we want; what runs through sudo is root's.
+            if kill_process_group(group, signal) == Err(Errno::PERM) {
+                kill_as_root(group, signal);
+            }
         }
     };
     send(Signal::TERM);
     if !matches!(handle.wait_timeout(TERM_GRACE), Ok(Some(_))) {
         send(Signal::KILL);
-        let _ = handle.wait();
+        let _ = handle.wait_timeout(KILL_GRACE);
+    }
+}
+
+fn kill_as_root(group: Pid, signal: Signal) {
+    let target = format!("-{}", group.as_raw_nonzero());
+    let signal = format!("-{}", signal.as_raw());
+    let kill = duct::cmd("sudo", ["--non-interactive", "kill", &signal, "--", &target]);
+    if let Ok(kill) = kill.unchecked().stdin_null().stdout_null().stderr_null().start() {
+        let _ = kill.wait_timeout(KILL_GRACE);
     }
 }

@@ -71,8 +71,9 @@ impl Ctx {
         if !std::io::stdin().is_terminal() {
             bail!("{question} needs consent, and there is no terminal to ask on; {instead}");
         }
-        eprint!("{question}? [y/N] ");
-        std::io::stderr().flush().ok();
+        let mut screen = std::io::stderr().lock();
+        write!(screen, "{question}? [y/N] ").and_then(|()| screen.flush()).context("ask")?;
+        drop(screen);
         self.wait_for_an_answer()?;
         let mut answer = String::new();
         std::io::stdin().read_line(&mut answer).context("read the answer")?;
@@ -89,7 +90,7 @@ impl Ctx {
         let stdin = std::io::stdin();
         loop {
             if self.check_interrupted().is_err() {
-                eprintln!();
+                crate::ui::talk("");
             }
             self.check_interrupted()?;
             let mut typed = [PollFd::new(&stdin, PollFlags::IN)];

@@ -5,10 +5,15 @@ use crate::ui::Volume;
 
 /// A gate for tests: quiet, and without handlers for signals.
 pub(crate) fn ctx(options: Options) -> Ctx {
+    Ctx { options, ..ctx_in(&std::env::temp_dir()) }
+}
+
+/// The same for a project in another folder.
+pub(crate) fn ctx_in(root: &Path) -> Ctx {
     Ctx {
-        root: std::env::temp_dir(),
+        root: root.to_owned(),
         program: PathBuf::new(),
-        options,
+        options: Options::default(),
         interrupted: Arc::new(AtomicBool::new(false)),
         terminated: Arc::new(AtomicBool::new(false)),
         ui: Ui::new(Volume::Quiet),

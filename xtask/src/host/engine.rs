@@ -43,6 +43,7 @@ pub(crate) fn start(ctx: &Ctx) -> Result<()> {
 fn started_by_script(ctx: &Ctx) -> bool {
     let script = packages::as_root(["service", "docker", "start"]);
     Path::new("/etc/init.d/docker").exists()
+        && packages::become_root(ctx, "starting the Docker Engine").is_ok()
         && ctx.run(script).is_ok()
         && answer(ctx, SCRIPT_LIMIT).is_ok()
 }

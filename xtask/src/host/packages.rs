@@ -7,6 +7,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::ctx::{Ctx, Invocation};
 
+/// A server that has just started installs its own updates, and holds the lock for minutes.
+const PATIENCE: &str = "--option=DPkg::Lock::Timeout=300";
 const APT_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// The Debian release whose Docker is new enough and installs on Debian 12: its packages need
 /// nothing newer than Debian 12's libc.
@@ -143,16 +145,7 @@ pub(crate) fn ensure_programs(ctx: &Ctx, programs: &[(&str, &str)], why: &str) -
 /// # Errors
 /// An act fails; its own words are in the error.
 pub(crate) fn carry_out(ctx: &Ctx, acts: &[Act], label: &str) -> Result<()> {
-    let is_root = rustix::process::geteuid().is_root();
-    if !is_root {
-        ensure!(
-            ctx.find("sudo").is_some(),
-            "{label} needs root, and there is no sudo; run as root"
-        );
-        // Asked for once, on the terminal, before anything runs without one.
-        let status = ctx.hand_over(Invocation::new("sudo").args(["--validate"]))?;
-        ensure!(status.success(), "{label} needs root, and sudo refused");
-    }
+    become_root(ctx, label)?;
     let step = ctx.ui.step(label).announce();
     for act in acts {
         let result = match act {
@@ -170,10 +163,26 @@ pub(crate) fn carry_out(ctx: &Ctx, acts: &[Act], label: &str) -> Result<()> {
     Ok(())
 }
 
-/// A command as root: as it is, or through sudo, which was given its password before.
+/// Sees to it that commands may run as root: sudo asks for its password once, on the terminal, before
+/// anything runs without one.
+///
+/// # Errors
+/// There is no sudo, or it refuses.
+pub(crate) fn become_root(ctx: &Ctx, label: &str) -> Result<()> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    ensure!(ctx.find("sudo").is_some(), "{label} needs root, and there is no sudo; run as root");
+    let status = ctx.hand_over(Invocation::new("sudo").args(["--validate"]))?;
+    ensure!(status.success(), "{label} needs root, and sudo refused");
+    Ok(())
+}
+
+/// A command as root: as it is, or through sudo, which was given its password before ([`become_root`]). A
+/// second question would stop a command that has no terminal for ever.
 pub(crate) fn as_root<T: AsRef<str>>(words: impl IntoIterator<Item = T>) -> Invocation {
     let words = words.into_iter().map(|word| word.as_ref().to_owned());
-    let sudo = ["sudo", "--preserve-env=DEBIAN_FRONTEND"].map(str::to_owned);
+    let sudo = ["sudo", "--non-interactive", "--preserve-env=DEBIAN_FRONTEND"].map(str::to_owned);
     let is_root = rustix::process::geteuid().is_root();
     let mut words = sudo.into_iter().filter(|_| !is_root).chain(words);
     let program = words.next().unwrap_or_default();
@@ -234,7 +243,7 @@ pub(crate) fn has_docker_ce(ctx: &Ctx) -> bool {
 }
 
 fn update() -> Act {
-    Act::Run(["apt-get", "update", "--quiet"].map(str::to_owned).to_vec())
+    Act::Run(["apt-get", "update", "--quiet", PATIENCE].map(str::to_owned).to_vec())
 }
 
 fn install(packages: &[&str]) -> Act {
@@ -244,6 +253,7 @@ fn install(packages: &[&str]) -> Act {
         "--yes",
         "--quiet",
         "--no-install-recommends",
+        PATIENCE,
         // The person's own changes to configuration files stay.
         "--option=Dpkg::Options::=--force-confold",
     ];

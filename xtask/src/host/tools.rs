@@ -48,7 +48,7 @@ pub(crate) struct Tools {
     pub(crate) engine: Result<Version>,
     pub(crate) compose: Option<Version>,
     pub(crate) buildx: Option<Version>,
-    /// The engine's program is here, or the engine is on another host.
+    /// The engine's program is here.
     pub(crate) has_daemon: bool,
 }
 
@@ -119,9 +119,22 @@ impl Tools {
 
 /// A client may be here alone. Root's folders are not on everybody's PATH.
 fn has_daemon(ctx: &Ctx) -> bool {
-    std::env::var_os("DOCKER_HOST").is_some()
-        || ctx.find("dockerd").is_some()
+    ctx.find("dockerd").is_some()
         || ["/usr/sbin/dockerd", "/usr/bin/dockerd"].iter().any(|path| Path::new(path).exists())
+}
+
+/// Where the person has the client look for an engine, if that is not this host's own: on another host, in a
+/// virtual machine, or rootless. Such a one is not ours to install, to start or to stop.
+pub(crate) fn elsewhere(ctx: &Ctx) -> Option<String> {
+    let host = std::env::var("DOCKER_HOST").unwrap_or_default();
+    if !host.is_empty() {
+        let is_own = matches!(&*host, "unix:///var/run/docker.sock" | "unix:///run/docker.sock");
+        return (!is_own).then(|| format!("DOCKER_HOST={host}"));
+    }
+    ctx.find("docker")?;
+    let context = ctx.read(docker(&["context", "show"])).ok()?;
+    let context = context.trim();
+    (!context.is_empty() && context != "default").then(|| format!("the Docker context `{context}`"))
 }
 
 /// The engine's version.
@@ -148,7 +161,10 @@ pub(crate) fn explain_engine(ctx: &Ctx, error: Error) -> Error {
         return anyhow!("`docker` is not on PATH; `cargo xtask setup` installs it");
     }
     if said.contains("Cannot connect") || said.contains("Is the docker daemon running") {
-        return anyhow!("the Docker Engine is not running; `cargo xtask setup` starts it");
+        return match elsewhere(ctx) {
+            Some(elsewhere) => anyhow!("the engine of {elsewhere} does not answer; start it there"),
+            None => anyhow!("the Docker Engine is not running; `cargo xtask setup` starts it"),
+        };
     }
     error
 }

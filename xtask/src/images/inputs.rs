@@ -3,6 +3,7 @@
 //! `docker compose build` with nothing to do takes about a second; this takes a millisecond.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -42,10 +43,24 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     } else if path.is_dir() {
         let entries = fs::read_dir(path).with_context(|| format!("list {}", path.display()))?;
         for entry in entries {
-            collect(&entry?.path(), files)?;
+            let entry = entry?;
+            if !is_an_editors(&entry.file_name()) {
+                collect(&entry.path(), files)?;
+            }
         }
     }
     Ok(())
+}
+
+/// Whether a file is what an editor or a merge keeps beside the real one for a while: to open a file is not to
+/// change it.
+pub(crate) fn is_an_editors(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    let is_swap = name.starts_with('.')
+        && name.rsplit_once('.').is_some_and(|(_, end)| end.len() == 3 && end.starts_with("sw"));
+    let is_auto_save = name.starts_with('#') && name.ends_with('#') || name.starts_with(".#");
+    // Vim tries with this name whether it may write to a folder.
+    is_swap || is_auto_save || &*name == "4913" || name.ends_with('~') || name.ends_with(".orig")
 }
 
 /// Which image came of which inputs. Lost with `target/`, and then everything is built again
@@ -124,6 +139,22 @@ mod tests {
         fs::write(root.join("src/a"), "1").unwrap();
         fs::rename(root.join("src/a"), root.join("src/b")).unwrap();
         assert_ne!(digest(root, &["src"], &["v"]).unwrap(), first);
+    }
+
+    #[test]
+    fn a_file_that_is_open_in_an_editor_has_not_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a.rs"), "1").unwrap();
+        let before = digest(folder.path(), &[""], &[]).unwrap();
+        for name in [".a.rs.swp", ".a.rs.swx", "#a.rs#", "a.rs~", "4913", "a.rs.orig"] {
+            fs::write(folder.path().join(name), "open").unwrap();
+            assert_eq!(digest(folder.path(), &[""], &[]).unwrap(), before, "{name}");
+        }
+        for name in [".swiftlint", "swap.rs", ".env.example"] {
+            fs::write(folder.path().join(name), "real").unwrap();
+            assert_ne!(digest(folder.path(), &[""], &[]).unwrap(), before, "{name}");
+            fs::remove_file(folder.path().join(name)).unwrap();
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 
 use anyhow::{Result, bail};
 
@@ -48,7 +48,12 @@ fn is_free(port: &Published) -> bool {
     // The standard library sets SO_REUSEADDR, so a connection that lingers is no obstacle.
     match TcpListener::bind((address, port.port)) {
         Ok(_) => true,
-        // Only what is certain counts: without the right to bind, Docker is left to judge.
+        // Without the right to bind, which the engine has: the kernel's tables tell everybody who listens.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            let rows = listening(port.port);
+            !rows.iter().any(|listener| listener.is_at(address))
+        }
+        // Only what is certain counts: the engine is left to judge what the address is.
         Err(error) => error.kind() != std::io::ErrorKind::AddrInUse,
     }
 }
@@ -63,7 +68,8 @@ pub(crate) fn holder(ctx: &Ctx, port: u16) -> String {
         "{{.Names}}",
     ]);
     let container = ctx.read(listing).ok().and_then(|out| out.lines().next().map(str::to_owned));
-    let processes = processes_of(&listening_inodes(port)).join(" and ");
+    let inodes = listening(port).into_iter().map(|listener| listener.inode).collect();
+    let processes = processes_of(&inodes).join(" and ");
     match (container, processes.is_empty()) {
         (Some(name), true) => format!("the container `{name}`"),
         // The engine's own, which passes on to the container.
@@ -73,23 +79,43 @@ pub(crate) fn holder(ctx: &Ctx, port: u16) -> String {
     }
 }
 
-/// Inodes of the sockets that listen on a port, from the kernel's tables (proc(5), `/proc/net/tcp`).
-fn listening_inodes(port: u16) -> BTreeSet<String> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(fs::read_to_string);
-    let text: Vec<String> = tables.into_iter().flatten().collect();
-    text.iter()
-        .flat_map(|table| table.lines())
-        .filter_map(|row| inode_if_listening(row, port))
-        .collect()
+/// A socket that listens.
+#[derive(Debug, PartialEq)]
+struct Listener {
+    /// The address in the kernel's own form: hexadecimal, each four bytes in the order of this machine.
+    address: String,
+    inode: String,
 }
 
-fn inode_if_listening(row: &str, port: u16) -> Option<String> {
+impl Listener {
+    /// Whether it is in the way of one at `address`.
+    fn is_at(&self, address: &str) -> bool {
+        let is_any = |hex: &str| hex.bytes().all(|digit| digit == b'0');
+        match address.parse::<IpAddr>() {
+            Ok(wanted) if wanted.is_unspecified() || is_any(&self.address) => true,
+            Ok(IpAddr::V4(wanted)) => {
+                self.address == format!("{:08X}", u32::from_ne_bytes(wanted.octets()))
+            }
+            // Seldom enough for the engine to judge.
+            Ok(IpAddr::V6(_)) | Err(_) => false,
+        }
+    }
+}
+
+/// The sockets that listen on a port, from the kernel's tables (proc(5), `/proc/net/tcp`).
+fn listening(port: u16) -> Vec<Listener> {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(fs::read_to_string);
+    let text: Vec<String> = tables.into_iter().flatten().collect();
+    text.iter().flat_map(|table| table.lines()).filter_map(|row| if_listening(row, port)).collect()
+}
+
+fn if_listening(row: &str, port: u16) -> Option<Listener> {
     const LISTEN: &str = "0A";
     let fields: Vec<&str> = row.split_whitespace().collect();
     let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
-    let (_, hex) = local.rsplit_once(':')?;
+    let (address, hex) = local.rsplit_once(':')?;
     let is_it = *state == LISTEN && u16::from_str_radix(hex, 16).ok()? == port;
-    is_it.then(|| (*inode).to_owned())
+    is_it.then(|| Listener { address: address.to_owned(), inode: (*inode).to_owned() })
 }
 
 fn processes_of(inodes: &BTreeSet<String>) -> Vec<String> {
@@ -121,16 +147,21 @@ mod tests {
     #[test]
     fn the_kernels_table_is_read() {
         let row = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4242 1 0000000000000000 100 0 0 10 0";
-        assert_eq!(inode_if_listening(row, 8080), Some("4242".into()));
-        assert_eq!(inode_if_listening(row, 80), None);
-        assert_eq!(inode_if_listening("sl local_address rem_address st", 80), None);
+        let listener = if_listening(row, 8080).unwrap();
+        assert_eq!(listener.inode, "4242");
+        assert!(listener.is_at("127.0.0.1") && listener.is_at("0.0.0.0"));
+        assert!(!listener.is_at("10.0.0.7"));
+        assert!(Listener { address: "00000000".into(), ..listener }.is_at("10.0.0.7"));
+        assert_eq!(if_listening(row, 80), None);
+        assert_eq!(if_listening("sl local_address rem_address st", 80), None);
     }
 
     #[test]
     fn the_holder_of_a_port_is_found_by_name_and_id() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let names = processes_of(&listening_inodes(port));
+        let inodes = listening(port).into_iter().map(|listener| listener.inode).collect();
+        let names = processes_of(&inodes);
         let me = format!("process {} ", std::process::id());
         assert!(names.iter().any(|name| name.starts_with(&me)), "{names:?}");
         let published =

@@ -121,7 +121,9 @@ impl Tracker {
                 deaths: 0,
                 last_probe: None,
                 out_of_memory: false,
-                settled_at: (step.action == Action::Wait).then_some(Duration::ZERO),
+                // What nobody starts is as it is from the beginning.
+                settled_at: matches!(step.action, Action::Keep | Action::Reload | Action::Wait)
+                    .then_some(Duration::ZERO),
                 health_is_stale: step.action == Action::Resume,
                 launched_at: None,
             }

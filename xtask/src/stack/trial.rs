@@ -1,6 +1,8 @@
 //! A stack for tests and benchmarks: a name, ports and volumes of its own, so that it never
 //! meets the developer's data, and nothing of it stays.
 
+mod claim;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,8 +10,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+pub(crate) use self::claim::Claim;
 use crate::ctx::{Ctx, Invocation};
-use crate::env::{self, Kind, Variable};
+use crate::env::{self, Kind, random_hex};
 use crate::stack::certificate;
 use crate::stack::ports;
 use crate::stack::project::{self, LOCAL_ENV, PORTS, Project};
@@ -18,13 +21,10 @@ use crate::stack::secrets;
 
 const UP_LIMIT: Duration = Duration::from_secs(40 * 60);
 const LIMIT: Duration = Duration::from_secs(5 * 60);
-/// Stands in the names of all trial stacks, before the process that owns them.
-const MARK: &str = "-trial-";
 
 /// A stack of its own, described by an environment file below `target/`.
 pub(crate) struct Trial {
-    name: String,
-    prefix: String,
+    claim: Claim,
     env_file: PathBuf,
 }
 
@@ -38,39 +38,38 @@ pub(crate) fn is_only_told(ctx: &Ctx, what: &str) -> bool {
 }
 
 impl Trial {
-    /// Writes the environment file: a new name, free ports, new secrets.
+    /// Writes the environment file: a new name, free ports, new secrets. Trial stacks whose process was
+    /// killed before it could remove them are removed first.
     ///
     /// # Errors
-    /// No port is free, or the file cannot be written.
+    /// No port is free, or the file cannot be written; or the engine does not let go of an old one.
     pub(crate) fn prepare(ctx: &Ctx, purpose: &str, kind: Kind) -> Result<Trial> {
         let example = project::example(ctx)?;
         let variables = project::variables(ctx)?;
-        let prefix = prefix(&variables)?;
-        let name = format!("{prefix}{}-{purpose}", std::process::id());
+        let claim = passing_name(ctx, purpose)?;
         let mut text = env::fill_in(&example, &variables, kind)?;
         for port in PORTS {
             text = env::set(&text, port, &ports::any_free()?.to_string());
         }
-        text = env::set(&text, "COMPOSE_PROJECT_NAME", &name);
+        text = env::set(&text, "COMPOSE_PROJECT_NAME", claim.name());
         // On this machine only, also what production would publish to the world.
         text = env::set(&text, "HTTP_ADDRESS", "127.0.0.1");
         // Many people from one address, and no e-mail address that is anybody's.
         text = env::set(&text, "APP_ENV", "test");
-        let folder = ctx.state_dir().join(&name);
-        let certificates = folder.join("certs/live");
+        let certificates = claim.folder().join("certs/live");
         text = env::set(&text, "CERTS_DIR", &certificates.display().to_string());
-        let backups = folder.join("backups");
+        let backups = claim.folder().join("backups");
         text = env::set(&text, "BACKUP_DIR", &backups.display().to_string());
         for (key, value) in image_settings(ctx)? {
             text = env::set(&text, &key, &value);
         }
-        let env_file = folder.join("env");
+        let env_file = claim.folder().join("env");
         project::write_private(ctx, &env_file, &text)?;
-        Ok(Trial { name, prefix, env_file })
+        Ok(Trial { claim, env_file })
     }
 
     pub(crate) fn name(&self) -> &str {
-        &self.name
+        self.claim.name()
     }
 
     pub(crate) fn env_file(&self) -> &Path {
@@ -120,66 +119,41 @@ impl Trial {
     /// # Errors
     /// Something does not go away; the message names it.
     pub(crate) fn remove(&self, ctx: &Ctx) -> Result<()> {
-        // The tests' own stacks begin with this name; one that was killed left its own behind.
-        for name in project_names(ctx)?.iter().filter(|name| name.starts_with(&self.name)) {
-            remove_project(ctx, name)?;
-        }
-        remove_images(ctx, &self.name)?;
-        secrets::remove(ctx, &self.name)?;
-        let folder = ctx.state_dir().join(&self.name);
-        if folder.exists() {
-            fs::remove_dir_all(&folder).with_context(|| format!("delete {}", folder.display()))?;
-        }
-        Ok(())
-    }
-
-    /// Removes trial stacks whose process was killed before it could do so.
-    ///
-    /// # Errors
-    /// The engine does not answer.
-    pub(crate) fn sweep(&self, ctx: &Ctx) -> Result<()> {
-        sweep(ctx, &self.prefix)
+        remove_claimed(ctx, &self.claim)
     }
 }
 
-/// A name for containers that a command makes for a while and labels as a project of this name. The
-/// ones of commands that were killed are removed first.
+/// A name for containers that a command makes for a while and labels as a project of this name. What
+/// commands that were killed have left under such names is removed first.
 ///
 /// # Errors
-/// The engine does not answer.
-pub(crate) fn passing_name(ctx: &Ctx, purpose: &str) -> Result<String> {
-    let prefix = prefix(&project::variables(ctx)?)?;
-    sweep(ctx, &prefix)?;
-    Ok(format!("{prefix}{}-{purpose}", std::process::id()))
-}
-
-/// Removes the containers and volumes that were made under a passing name.
-///
-/// # Errors
-/// One does not go away.
-pub(crate) fn remove_passing(ctx: &Ctx, name: &str) -> Result<()> {
-    remove_project(ctx, name)
-}
-
-fn prefix(variables: &[Variable]) -> Result<String> {
+/// The engine does not answer, or the folder of the name cannot be made.
+pub(crate) fn passing_name(ctx: &Ctx, purpose: &str) -> Result<Claim> {
+    for left in claim::abandoned(ctx)? {
+        ctx.ui.say(format!("removing what a killed run left behind: {}", left.name()));
+        remove_claimed(ctx, &left)?;
+    }
+    let variables = project::variables(ctx)?;
     let product = variables.iter().find(|v| v.name == "COMPOSE_PROJECT_NAME");
-    let product = product.map(|v| v.value.clone()).context("find the product's name")?;
-    Ok(format!("{product}{MARK}"))
+    let product = product.map(|v| v.value.as_str()).context("find the product's name")?;
+    // By chance, and not by the number of a process: two containers that share an engine count their own.
+    Claim::stake(ctx, format!("{product}-trial-{}-{purpose}", random_hex(3)?))
 }
 
-fn sweep(ctx: &Ctx, prefix: &str) -> Result<()> {
-    for name in project_names(ctx)? {
-        let Some(rest) = name.strip_prefix(prefix) else {
-            continue;
-        };
-        let pid = rest.split('-').next().unwrap_or_default();
-        if !Path::new("/proc").join(pid).exists() {
-            ctx.ui.say(format!("removing what a killed run left behind: {name}"));
-            remove_project(ctx, &name)?;
-            secrets::remove(ctx, &name)?;
-        }
+/// Removes all that has been made under a claimed name, in the engine and here.
+///
+/// # Errors
+/// Something does not go away; the message names it.
+pub(crate) fn remove_claimed(ctx: &Ctx, claim: &Claim) -> Result<()> {
+    for name in project_names(ctx)?.iter().filter(|name| claim.covers(name)) {
+        remove_project(ctx, name)?;
+        secrets::remove(ctx, name)?;
     }
-    Ok(())
+    // Both may be there before anything is in the engine.
+    remove_images(ctx, claim.name())?;
+    secrets::remove(ctx, claim.name())?;
+    let folder = claim.folder();
+    fs::remove_dir_all(folder).with_context(|| format!("delete {}", folder.display()))
 }
 
 /// A command that the person's exported variables do not reach: the trial's own file decides.

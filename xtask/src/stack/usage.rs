@@ -81,7 +81,8 @@ fn between(before: &Value, after: &Value) -> Option<Usage> {
 pub(crate) fn volume_sizes(ctx: &Ctx, containers: &[Container]) -> Vec<(String, u64)> {
     let measure = |container: &Container, volume: &(String, String)| {
         let words = ["exec", &container.id, "du", "-sk", &volume.1];
-        let text = ctx.read(Invocation::new("docker").args(words)).ok()?;
+        // du fails where a file goes away while it counts, as a busy database's do, and has its sum all the same.
+        let text = ctx.try_read(Invocation::new("docker").args(words)).ok()?.stdout;
         let kib: u64 = text.split_whitespace().next()?.parse().ok()?;
         Some((volume.0.clone(), kib << 10))
     };

@@ -103,12 +103,15 @@ pub(crate) fn wanted(ctx: &Ctx, project: &Project) -> Result<Wanted> {
     let key = cache_key(ctx, project)?;
     let kept =
         fs::read(&cache).ok().and_then(|text| serde_json::from_slice::<Rendered>(&text).ok());
-    if let Some(kept) = kept.filter(|kept| kept.key == key) {
+    if let Some(kept) = kept.filter(|kept| Some(&kept.key) == key.as_ref()) {
         return interpret(project, &kept.config, &kept.hashes);
     }
-    let rendered = render(ctx, project, key)?;
+    let keeps = key.is_some();
+    let rendered = render(ctx, project, key.unwrap_or_default())?;
     let wanted = interpret(project, &rendered.config, &rendered.hashes)?;
-    keep(&cache, &rendered).with_context(|| format!("write {}", cache.display()))?;
+    if keeps {
+        keep(&cache, &rendered).with_context(|| format!("write {}", cache.display()))?;
+    }
     Ok(wanted)
 }
 
@@ -123,22 +126,35 @@ fn render(ctx: &Ctx, project: &Project, key: String) -> Result<Rendered> {
     Ok(Rendered { key, config, hashes })
 }
 
-fn cache_key(ctx: &Ctx, project: &Project) -> Result<String> {
+/// What the rendered configuration follows from; none where it is read from files that are not known here.
+fn cache_key(ctx: &Ctx, project: &Project) -> Result<Option<String>> {
     let mut hasher = Sha256::new();
     // A new version of this code may read more from the same answer.
     hasher.update(env!("CARGO_PKG_VERSION"));
     // The paths of what is mounted begin with it: a checkout may be moved.
     hasher.update(format!("{}\0", ctx.root().display()));
     for file in &project.compose_files {
-        let text = fs::read(ctx.root().join(file)).with_context(|| format!("read {file}"))?;
+        let path = ctx.root().join(file);
+        let text = fs::read_to_string(path).with_context(|| format!("read {file}"))?;
+        if reads_others(&text) {
+            return Ok(None);
+        }
         hasher.update(format!("{file}\0{}\0", text.len()));
         hasher.update(text);
     }
     for (name, value) in &project.values {
         hasher.update(format!("{name}={value}\0"));
     }
+    // Not one of ours, and left to Compose: it chooses services.
+    hasher.update(std::env::var("COMPOSE_PROFILES").unwrap_or_default());
     hasher.update(crate::host::tools::fingerprint(ctx));
-    Ok(crate::images::hex(&hasher.finalize()))
+    Ok(Some(crate::images::hex(&hasher.finalize())))
+}
+
+/// Whether a Compose file has Compose read other files for what the services are.
+fn reads_others(text: &str) -> bool {
+    let keys = ["include:", "extends:", "env_file:"];
+    text.lines().map(str::trim_start).any(|line| keys.iter().any(|key| line.starts_with(key)))
 }
 
 /// The rendered configuration holds secrets, so the file is private and appears whole.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::stand::{Run, Stand, run};
+use crate::stand::{Run, Stand, root, run};
 
 /// A browser that speaks HTTPS: curl, since it speaks HTTP/2, judges certificates and keeps cookies by
 /// their rules.
@@ -180,6 +180,22 @@ pub(crate) fn a_certificate_is_renewed_unnoticed(stand: &Stand, browser: &Browse
     outdated.arg("--cacert").arg(&old).arg(&browser.site);
     assert_eq!(run(&mut outdated).code, Some(60), "it still shows the old certificate");
     stand.up().ok().says(&["nothing to do"]);
+
+    // Once more, as the timer of an ACME client does it, on a host without Rust.
+    let script = root().join("scripts/deploy/renew-certificate.sh");
+    let pair = stand.folder().join("lineage");
+    fs::create_dir(&pair).unwrap();
+    fs::copy(&old, pair.join("fullchain.pem")).unwrap();
+    let lacking = run(Command::new(&script).arg(&stand.name).env("RENEWED_LINEAGE", &pair));
+    lacking.fails(2, &["privkey.pem cannot be read"]);
+    fs::copy(next.join("privkey.pem"), pair.join("privkey.pem")).unwrap();
+    let foreign = run(Command::new(&script).arg(&stand.name).env("RENEWED_LINEAGE", &pair));
+    foreign.fails(1, &["nginx refuses"]);
+    browser.get("/about").expect("HTTP/2 200");
+    fs::copy(&chain, pair.join("fullchain.pem")).unwrap();
+    run(Command::new(&script).arg(&stand.name).env("RENEWED_LINEAGE", &pair)).ok();
+    browser.get("/about").expect("HTTP/2 200");
+    stand.xtask(&["cert", "check"]).ok();
 }
 
 /// A request whose end is still to come, on a connection that is open.

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod ownership;
+mod terminal;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -101,11 +102,15 @@ impl Bench {
     }
 
     pub(crate) fn xtask(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
         command.args(args).current_dir(self.folder.path()).env_clear();
         command.env("PATH", self.path("bin")).env("CARGO_MANIFEST_DIR", self.path("xtask"));
         command.env("HOME", self.folder.path()).env("TMPDIR", self.folder.path());
-        command.output().unwrap()
+        command
     }
 
     /// How docker was called since the last time, looks at versions left out.

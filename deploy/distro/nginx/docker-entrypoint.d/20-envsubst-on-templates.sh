@@ -21,8 +21,9 @@ render() {
     rendered=$OUTPUT/${1#"$TEMPLATES"/}
     rendered=${rendered%"$SUFFIX"}
     [ -d "${rendered%/*}" ] || mkdir -p "${rendered%/*}"
-    envsubst "$2" <"$1" | resolve-upstreams >"$rendered.rendering"
-    mv "$rendered.rendering" "$rendered"
+    # Under a name of its own: a reload by hand may render at the same time.
+    envsubst "$2" <"$1" | resolve-upstreams >"$rendered.rendering.$$"
+    mv "$rendered.rendering.$$" "$rendered"
 }
 
 # usage: _main

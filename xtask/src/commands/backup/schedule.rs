@@ -1,7 +1,7 @@
 //! `backup --schedule`: what a host's own scheduler needs to take a backup every night.
 
 use crate::cli::Scheduler;
-use crate::ctx::Ctx;
+use crate::ctx::{Ctx, Invocation};
 use crate::stack::project::Project;
 
 /// Takes one, proves it, copies it where that is wanted, and only after that deletes old ones.
@@ -19,9 +19,15 @@ pub(super) fn text(ctx: &Ctx, project: &Project, scheduler: Scheduler, is_pushed
     let commands = steps(is_pushed)
         .map(|step| format!("{cargo} xtask --env-file {} {step}", quoted(&env_file)));
     match scheduler {
-        Scheduler::Systemd => systemd(&project.name, &root, &commands, is_pushed),
+        Scheduler::Systemd => systemd(&project.name, &user(ctx), &root, &commands, is_pushed),
         Scheduler::Cron => cron(&project.name, &root, &commands, is_pushed),
     }
+}
+
+/// Who backs up by hand does so by night: the same Rust, files of the same owner, and one lock for both.
+fn user(ctx: &Ctx) -> String {
+    let id = ctx.read(Invocation::new("id").args(["--user", "--name"]));
+    id.map_or_else(|_| "root".to_owned(), |name| name.trim().to_owned())
 }
 
 /// Where the keys of the place for copies are: no timer and no crontab is a place for secrets.
@@ -29,7 +35,7 @@ fn key_file(name: &str) -> String {
     format!("/etc/{name}-backup.env")
 }
 
-fn systemd(name: &str, root: &str, commands: &[String], is_pushed: bool) -> String {
+fn systemd(name: &str, user: &str, root: &str, commands: &[String], is_pushed: bool) -> String {
     let keys = if is_pushed {
         format!(
             "# AWS_ACCESS_KEY_ID=… and so on, one a line; root's alone, mode 0600. Absent for a folder.\n\
@@ -50,6 +56,7 @@ fn systemd(name: &str, root: &str, commands: &[String], is_pushed: bool) -> Stri
          \n\
          [Service]\n\
          Type=oneshot\n\
+         User={user}\n\
          WorkingDirectory={root}\n\
          {keys}\
          {steps}\
@@ -104,7 +111,7 @@ mod tests {
     fn old_backups_are_deleted_after_a_new_one_was_proven() {
         let commands =
             ["cargo xtask backup --verify", "cargo xtask backup prune --yes"].map(str::to_owned);
-        let timer = systemd("shop", "/srv/shop", &commands, false);
+        let timer = systemd("shop", "ann", "/srv/shop", &commands, false);
         let (verify, prune) = (timer.find("--verify"), timer.find("prune --yes"));
         assert!(verify.is_some() && verify < prune, "{timer}");
         assert!(timer.contains("WorkingDirectory=/srv/shop\n"), "{timer}");
@@ -116,7 +123,7 @@ mod tests {
         let commands = steps(true).map(str::to_owned);
         assert_eq!(commands[0], "backup --verify --push");
         assert_eq!(steps(false)[0], "backup --verify");
-        let timer = systemd("shop", "/srv/shop", &commands, true);
+        let timer = systemd("shop", "ann", "/srv/shop", &commands, true);
         assert!(timer.contains("\nEnvironmentFile=-/etc/shop-backup.env\n"), "{timer}");
         let line = cron("shop", "/srv/shop", &commands, true);
         assert!(
