@@ -30,8 +30,12 @@ fn add(flat: &mut Flat, path: Vec<String>, value: &Value, root: &str) {
             }
         }
         Value::Array(items) if !is_ordered(&path) && !items.is_empty() => {
+            let names: Vec<String> = items.iter().map(|item| key_of(item).0).collect();
             for item in items {
                 let (name, rest) = key_of(item);
+                // A port that is published twice is two things, and none may hide behind the other.
+                let is_one = names.iter().filter(|other| **other == name).count() == 1;
+                let name = if is_one { name } else { item.to_string() };
                 add(flat, below(name), &rest, root);
             }
         }
@@ -80,6 +84,16 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_port_that_is_published_twice_hides_no_other() {
+        let port = |published: &str| json!({"target": 80, "published": published});
+        let ports = |ports: &[serde_json::Value]| {
+            flatten(&json!({"services": {"a": {"ports": ports}}}), "/")
+        };
+        let flat = ports(&[port("80"), port("8080")]);
+        assert_eq!(flat.len(), 2 * ports(&[port("80")]).len(), "{flat:?}");
+    }
 
     #[test]
     fn lists_become_sets_by_what_their_items_are_about() {

@@ -111,3 +111,23 @@ fn what_a_server_takes_follows_its_containers_limit() {
     let redis = setting("deploy/redis/redis.conf", "maxmemory ");
     assert!(redis * 2 <= memory_limit("redis"), "twice `maxmemory` must fit: a rewrite copies");
 }
+
+/// What a laptop publishes, only the laptop reaches. Production says otherwise in its own file, and the audit
+/// and the parity rules look at that.
+#[test]
+fn every_port_of_a_laptop_is_bound_to_its_own_address() {
+    let text = repo::file("compose.yaml").text;
+    let mut lines = text.lines();
+    let mut published = Vec::new();
+    while lines.by_ref().any(|line| line.trim() == "ports:") {
+        published.extend(lines.by_ref().take_while(|line| line.trim_start().starts_with("- ")));
+    }
+    assert!(published.len() >= 3, "nginx, PostgreSQL and Redis publish one each: {published:?}");
+    let is_open = |line: &&str| !line.trim_start().starts_with("- \"127.0.0.1:");
+    let open: Vec<String> = published
+        .iter()
+        .filter(|line| is_open(line))
+        .map(|line| format!("compose.yaml: {}", line.trim()))
+        .collect();
+    expect_none(&open, "publish it as \"127.0.0.1:${NAME_PORT}:PORT\"");
+}
