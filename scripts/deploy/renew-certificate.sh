@@ -34,17 +34,30 @@ folder=$(docker inspect --format \
 [ -d "$folder" ] || fail "nginx of $project reads certificates from no folder of this host"
 
 # Both are whole before the first gets its name; nginx reads them at a reload only.
-trap 'rm -f "$folder/.privkey.new" "$folder/.fullchain.new"' EXIT
-install -o "$NGINX_USER" -g "$NGINX_USER" -m 0400 "$new/privkey.pem" "$folder/.privkey.new"
-install -m 0644 "$new/fullchain.pem" "$folder/.fullchain.new"
-sync "$folder/.privkey.new" "$folder/.fullchain.new"
-mv "$folder/.privkey.new" "$folder/privkey.pem"
-mv "$folder/.fullchain.new" "$folder/fullchain.pem"
+aside=$(mktemp -d "$folder/.renewal.XXXXXX")
+trap 'rm -rf "$aside"' EXIT
+install -o "$NGINX_USER" -g "$NGINX_USER" -m 0400 "$new/privkey.pem" "$aside/privkey.pem"
+install -m 0644 "$new/fullchain.pem" "$aside/fullchain.pem"
+sync "$aside/privkey.pem" "$aside/fullchain.pem"
+for file in privkey.pem fullchain.pem; do
+    [ ! -e "$folder/$file" ] || cp -p "$folder/$file" "$aside/before-$file"
+    mv "$aside/$file" "$folder/$file"
+done
+
+# With a pair that it refuses, nginx would not start again.
+put_back() {
+    for file in privkey.pem fullchain.pem; do
+        [ ! -e "$aside/before-$file" ] || mv "$aside/before-$file" "$folder/$file"
+    done
+}
 
 if [ "$(docker inspect --format '{{.State.Running}}' "$nginx")" != true ]; then
     echo "the certificate is in its place; nginx of $project does not run, and reads it when it starts" >&2
     exit 0
 fi
-docker exec "$nginx" nginx -t -q || fail "nginx refuses its configuration with the new certificate"
+if ! docker exec "$nginx" nginx -t -q; then
+    put_back
+    fail "nginx refuses the new certificate, and the one before is back in its place"
+fi
 docker exec "$nginx" nginx -s reload
 echo "nginx of $project shows the certificate of $new" >&2

@@ -59,7 +59,11 @@ pub(super) const ITEMS: &[Item] = &[
     },
     Item {
         files: Some(|_, s| sensitive(binds(s).map(|bind| text(&bind["source"])))),
-        running: Some(|_, c| sensitive(mounts(c).map(|mount| text(&mount["Source"])))),
+        // Volumes are the engine's own folders.
+        running: Some(|_, c| {
+            let binds = mounts(c).filter(|mount| text(&mount["Type"]) == "bind");
+            sensitive(binds.map(|mount| text(&mount["Source"])))
+        }),
         ..item("CIS-5.6", "no sensitive folder of the host", "CIS Docker 5.6")
     },
     Item {

@@ -190,3 +190,24 @@ fn none(answer: &str) -> Option<String> {
     let answer = answer.trim();
     (!answer.is_empty()).then(|| answer.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_backend_gets_what_its_file_grants_and_no_more() {
+        let rules = "# Its keys.\n~session:* ~limit:*\n+get +script|load # and no more\n";
+        let line = |more: &str| {
+            format!(
+                "user backend on sanitize-payload #abc ~session:* ~limit:* resetchannels -@all +get +script|load{more}"
+            )
+        };
+        assert_eq!(more_than_granted(&line(""), rules), None);
+        for more in [" +flushall", " ~*", " %RW~*", " &*", " +@all"] {
+            let said = more_than_granted(&line(more), rules).expect(more);
+            assert!(said.ends_with(more), "{said}");
+        }
+        assert!(more_than_granted("nobody", rules).is_some());
+    }
+}
