@@ -6,6 +6,7 @@ pub(crate) mod bench;
 pub(crate) mod cert;
 pub(crate) mod check;
 pub(crate) mod db;
+pub(crate) mod deploy;
 pub(crate) mod doctor;
 pub(crate) mod down;
 pub(crate) mod drill;

@@ -54,6 +54,7 @@ fn run(cli: Cli, aim: Arc<Aim>) -> Result<ExitCode> {
     match cli.verb {
         Verb::Up(args) => commands::up::up(&ctx, &env_file, &args)?,
         Verb::Watch(args) => commands::watch::watch(&ctx, &env_file, &args)?,
+        Verb::Deploy(args) => commands::deploy::deploy(&ctx, &env_file, &args)?,
         Verb::Wait(args) => commands::up::wait(&ctx, &env_file, &args)?,
         Verb::Down(args) => commands::down::down(&ctx, &env_file, &args)?,
         Verb::Status(args) => commands::status::status(&ctx, &env_file, &args)?,

@@ -30,6 +30,21 @@ impl WaitArgs {
 }
 
 #[derive(Args)]
+pub(crate) struct DeployArgs {
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+    /// Seconds for which the new version answers before the old one goes
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    watch: u64,
+}
+
+impl DeployArgs {
+    pub(crate) fn watch(&self) -> Duration {
+        Duration::from_secs(self.watch)
+    }
+}
+
+#[derive(Args)]
 pub(crate) struct DownArgs {
     /// Delete the data as well: tables, sessions, everything. Asks first
     #[arg(long)]

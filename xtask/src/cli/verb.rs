@@ -35,6 +35,24 @@ pub(crate) enum Verb {
     ///   cargo xtask watch             in one terminal, with `cargo xtask logs -f` in another
     #[command(verbatim_doc_comment)]
     Watch(UpArgs),
+    /// Replace the backend by its new version without a pause, or roll back
+    ///
+    /// The new version starts beside the old one. When it is healthy, nginx moves new requests to it and lets the
+    /// old ones end; it is watched while the old one is still there. If it ends, gets unhealthy, leaves a request
+    /// unanswered or answers a greater share with errors than the old one did, requests go back and the old
+    /// version serves on. Otherwise the service's own container is made anew, and the second one removed.
+    /// All the while requests are tried through nginx; the last lines say how many, and whether one failed.
+    ///
+    /// The new version applies its migrations before it serves: the old one has to live with the schema until it
+    /// is gone, and after it is rolled back. It never replaces nginx, PostgreSQL or Redis, which takes a pause:
+    /// `up` does.
+    ///
+    /// Examples:
+    ///   cargo xtask --prod deploy               what changed in the backend, on a server
+    ///   cargo xtask --prod deploy --watch 60    with a closer look
+    ///   cargo xtask deploy --dry-run            whether there is something to deploy
+    #[command(verbatim_doc_comment)]
+    Deploy(DeployArgs),
     /// Wait until every service is healthy, and say why if one is not
     ///
     /// For a stack that something else started. For every service that is not ready it shows the state,

@@ -167,7 +167,9 @@ fn stack(ctx: &Ctx, project: &Project, has_compose: bool) -> Vec<Finding> {
 
 fn services(ctx: &Ctx, project: &Project, wanted: &Wanted) -> Vec<Finding> {
     // Where the engine is down, that is a finding already; what it would say is left out.
-    let containers = running::containers(ctx, project).unwrap_or_default();
+    let survey = running::survey(ctx, project);
+    let (containers, green) =
+        survey.map(|survey| (survey.containers, survey.green)).unwrap_or_default();
     let (ours, strays): (Vec<&Container>, Vec<&Container>) =
         containers.iter().partition(|container| wanted.service(&container.service).is_some());
     let is_up = !ours.is_empty();
@@ -182,6 +184,10 @@ fn services(ctx: &Ctx, project: &Project, wanted: &Wanted) -> Vec<Finding> {
             findings.extend(service.published.iter().map(|port| port_of(ctx, port)));
         }
     }
+    findings.extend(green.into_iter().map(|left| {
+        let detail = format!("{} is there: one goes on, or was interrupted", left.name);
+        not_well(Level::Warn, "deploy", detail, "cargo xtask up")
+    }));
     findings.extend(stray_volumes(ctx, project, &wanted.volumes));
     findings.extend(migrations(ctx, project, wanted, &containers));
     findings.extend(strays.into_iter().map(|stray| {

@@ -11,14 +11,15 @@ use anyhow::{Context, Result, bail};
 use crate::cli::{UpArgs, WaitArgs};
 use crate::commands::{env, setup};
 use crate::ctx::{Ctx, Invocation};
-use crate::images::{self, build, inputs};
+use crate::images::{self, Source, build, inputs};
+use crate::stack::lock::{self, Lock};
 use crate::stack::plan::{self, Plan, Surroundings};
 use crate::stack::project::{self, Project};
 use crate::stack::readiness::{self, Make, Outcome};
-use crate::stack::running::{self, Container};
+use crate::stack::running::{self, Container, Survey};
 use crate::stack::tracker::Tracker;
 use crate::stack::wanted::{self, Wanted};
-use crate::stack::{certificate, lock, ports, reload, report, rotation, secrets, timings};
+use crate::stack::{certificate, green, ports, reload, report, rotation, secrets, timings};
 use crate::ui;
 
 /// Making containers is quick; removing old ones waits for their graceful stop.
@@ -32,9 +33,61 @@ pub(crate) fn up(ctx: &Ctx, env_file: &Path, args: &UpArgs) -> Result<()> {
     let started = Instant::now();
     setup::ensure(ctx)?;
     env::ensure(ctx, env_file)?;
+    let prepared = prepare(ctx, env_file, "up")?;
+    let Prepared { project, wanted, survey, source, .. } = &prepared;
+    let containers = &survey.containers;
+    if ctx.is_dry_run() {
+        let stale = build::out_of_date(ctx, project, wanted, *source)?;
+        let ids = build::ids_of(ctx, wanted)?;
+        let plan = make_plan(ctx, project, wanted, containers, &ids, &stale);
+        return print_plan(ctx, &plan, &stale, survey);
+    }
+    remove_left(ctx, &survey.left)?;
+    let built = build::bring_up_to_date(ctx, project, wanted, *source, false)?;
+    let plan = make_plan(ctx, project, wanted, containers, &built.ids, &[]);
+    warn_of_orphans(ctx, &plan);
+    if plan.is_empty() {
+        if args.timings {
+            ui::data(timings::render(&Tracker::new(wanted, &plan)))?;
+        }
+        green::release(ctx, project, wanted, survey)?;
+        rotation::settle_all(ctx, project)?;
+        renew_certificate(ctx, project)?;
+        return say_up(ctx, project, "nothing to do, all is up", started);
+    }
+    clear_the_way(ctx, &plan, containers)?;
+    let make = making(ctx, project, &plan);
+    let tracker = Tracker::new(wanted, &plan);
+    let outcome = readiness::carry_out(ctx, project, tracker, make, args.wait.limit())?;
+    if args.timings {
+        ui::data(timings::render(outcome.tracker()))?;
+    }
+    expect_ready(ctx, project, outcome)?;
+    reload::carry_out(ctx, project, wanted, &plan, containers)?;
+    green::release(ctx, project, wanted, survey)?;
+    rotation::settle_all(ctx, project)?;
+    renew_certificate(ctx, project)?;
+    say_up(ctx, project, "all is up", started)
+}
+
+/// A stack that is looked at and locked, before anything of it is changed.
+pub(crate) struct Prepared {
+    pub(crate) project: Project,
+    pub(crate) wanted: Wanted,
+    pub(crate) survey: Survey,
+    pub(crate) source: Source,
+    _lock: Lock,
+}
+
+/// What comes first for whoever changes a stack: the lock, the secrets, and a look at all there is.
+///
+/// # Errors
+/// The environment file, a secret or the certificate is not in order; or the stack is another checkout's, or a
+/// port that it needs somebody else's.
+pub(crate) fn prepare(ctx: &Ctx, env_file: &Path, verb: &str) -> Result<Prepared> {
     let mut project = Project::load(ctx, env_file)?;
     project::keep_private(ctx, &project)?;
-    let _lock = lock::acquire(ctx, &project, "up")?;
+    let lock = lock::acquire(ctx, &project, verb)?;
     // Whoever held the lock may have written it anew.
     project = Project::load(ctx, env_file)?;
     let source = images::settle_source(ctx, &mut project)?;
@@ -44,40 +97,11 @@ pub(crate) fn up(ctx: &Ctx, env_file: &Path, args: &UpArgs) -> Result<()> {
         certificate::check(ctx, &project)?;
     }
     let wanted = wanted::wanted(ctx, &project)?;
-    let (containers, left) = running::survey(ctx, &project)?;
-    expect_own(ctx, &project, &containers)?;
+    let survey = running::survey(ctx, &project)?;
+    expect_own(ctx, &project, &survey.containers)?;
     // Before a build that may take minutes.
-    check_ports(ctx, &wanted, &containers)?;
-    if ctx.is_dry_run() {
-        let stale = build::out_of_date(ctx, &project, &wanted, source)?;
-        let ids = build::ids_of(ctx, &wanted)?;
-        let plan = make_plan(ctx, &project, &wanted, &containers, &ids, &stale);
-        return print_plan(ctx, &plan, &stale, &left);
-    }
-    remove_left(ctx, &left)?;
-    let built = build::bring_up_to_date(ctx, &project, &wanted, source, false)?;
-    let plan = make_plan(ctx, &project, &wanted, &containers, &built.ids, &[]);
-    warn_of_orphans(ctx, &plan);
-    if plan.is_empty() {
-        if args.timings {
-            ui::data(timings::render(&Tracker::new(&wanted, &plan)))?;
-        }
-        rotation::settle_all(ctx, &project)?;
-        renew_certificate(ctx, &project)?;
-        return say_up(ctx, &project, "nothing to do, all is up", started);
-    }
-    clear_the_way(ctx, &plan, &containers)?;
-    let make = making(ctx, &project, &plan);
-    let tracker = Tracker::new(&wanted, &plan);
-    let outcome = readiness::carry_out(ctx, &project, tracker, make, args.wait.limit())?;
-    if args.timings {
-        ui::data(timings::render(outcome.tracker()))?;
-    }
-    expect_ready(ctx, &project, outcome)?;
-    reload::carry_out(ctx, &project, &wanted, &plan, &containers)?;
-    rotation::settle_all(ctx, &project)?;
-    renew_certificate(ctx, &project)?;
-    say_up(ctx, &project, "all is up", started)
+    check_ports(ctx, &wanted, &survey.containers)?;
+    Ok(Prepared { project, wanted, survey, source, _lock: lock })
 }
 
 /// Has nginx show a certificate that was replaced since it started.
@@ -116,7 +140,7 @@ pub(crate) fn wait(ctx: &Ctx, env_file: &Path, args: &WaitArgs) -> Result<()> {
     say_up(ctx, &project, "all is up", started)
 }
 
-fn expect_ready(ctx: &Ctx, project: &Project, outcome: Outcome) -> Result<()> {
+pub(crate) fn expect_ready(ctx: &Ctx, project: &Project, outcome: Outcome) -> Result<()> {
     let Outcome::NotReady(tracker, reason) = outcome else {
         return Ok(());
     };
@@ -174,7 +198,7 @@ fn newest_change(path: &Path) -> Option<std::time::SystemTime> {
 }
 
 /// Compose can replace neither a paused container nor a dead one; data lies in volumes.
-fn clear_the_way(ctx: &Ctx, plan: &Plan, containers: &[Container]) -> Result<()> {
+pub(crate) fn clear_the_way(ctx: &Ctx, plan: &Plan, containers: &[Container]) -> Result<()> {
     let to_replace = plan.services(|action| action == plan::Action::Recreate);
     for container in containers.iter().filter(|c| to_replace.contains(&c.service)) {
         let verb: &[&str] = match container.status.as_str() {
@@ -188,7 +212,7 @@ fn clear_the_way(ctx: &Ctx, plan: &Plan, containers: &[Container]) -> Result<()>
 }
 
 /// Has Compose make the containers that are missing or out of date, without starting them.
-fn making(ctx: &Ctx, project: &Project, plan: &Plan) -> Option<Make> {
+pub(crate) fn making(ctx: &Ctx, project: &Project, plan: &Plan) -> Option<Make> {
     let names = plan.services(plan::Action::makes_container);
     let (ctx, project) = (ctx.clone(), project.clone());
     (!names.is_empty())
@@ -237,7 +261,7 @@ fn warn_of_orphans(ctx: &Ctx, plan: &Plan) {
 }
 
 /// What an interrupted command of Compose has left has no data, and a name that nobody wants.
-fn remove_left(ctx: &Ctx, left: &[Container]) -> Result<()> {
+pub(crate) fn remove_left(ctx: &Ctx, left: &[Container]) -> Result<()> {
     for container in left {
         ctx.ui.say(format!("removing {}, which an interrupted command left", container.name));
         ctx.run(Invocation::new("docker").args(["rm", "--force", &container.id]))?;
@@ -266,8 +290,8 @@ fn expect_own(ctx: &Ctx, project: &Project, containers: &[Container]) -> Result<
     Ok(())
 }
 
-fn print_plan(ctx: &Ctx, plan: &Plan, built: &[String], left: &[Container]) -> Result<()> {
-    for container in left {
+fn print_plan(ctx: &Ctx, plan: &Plan, built: &[String], survey: &Survey) -> Result<()> {
+    for container in survey.left.iter().chain(&survey.green) {
         ui::data(format!("{:<9} {:<9} an interrupted command left it", "remove", container.name))?;
     }
     for service in built {
@@ -283,7 +307,7 @@ fn print_plan(ctx: &Ctx, plan: &Plan, built: &[String], left: &[Container]) -> R
     Ok(())
 }
 
-fn say_up(ctx: &Ctx, project: &Project, what: &str, started: Instant) -> Result<()> {
+pub(crate) fn say_up(ctx: &Ctx, project: &Project, what: &str, started: Instant) -> Result<()> {
     let took = ui::seconds(started.elapsed());
     let address = console::style(project.address()).bold().for_stderr();
     ctx.ui.say(format!("{what} in {took}; open {address}"));

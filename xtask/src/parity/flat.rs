@@ -13,8 +13,10 @@ pub(crate) type Flat = BTreeMap<Vec<String>, Value>;
 pub(crate) fn flatten(config: &Value, root: &str) -> Flat {
     let mut flat = Flat::new();
     let parts = config.as_object().into_iter().flatten();
-    // Extensions at the top are anchors, but for the two that xtask reads.
-    let is_read = |name: &str| !name.starts_with("x-") || name.ends_with("-on-change");
+    // Extensions at the top are anchors, but for those that xtask reads.
+    let is_read = |name: &str| {
+        !name.starts_with("x-") || name.ends_with("-on-change") || name == "x-switch-over"
+    };
     for (name, value) in parts.filter(|(name, _)| is_read(name)) {
         add(&mut flat, vec![name.clone()], value, root);
     }
@@ -52,7 +54,7 @@ fn add(flat: &mut Flat, path: Vec<String>, value: &Value, root: &str) {
 /// A command's words are in order; everything else that is a list is a set.
 fn is_ordered(path: &[String]) -> bool {
     let last = path.last().map_or("", String::as_str);
-    matches!(last, "command" | "entrypoint" | "test")
+    matches!(last, "command" | "entrypoint" | "test" | "to" | "back" | "probe")
 }
 
 /// What a list's item is called, and what is left of it.

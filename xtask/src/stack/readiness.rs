@@ -190,6 +190,10 @@ struct EventStream {
 fn parse_event(line: &str) -> Option<(String, Event)> {
     let event: Value = serde_json::from_str(line).ok()?;
     let attributes = &event["Actor"]["Attributes"];
+    // What `compose run` made has a service's labels, and is not the service.
+    if attributes["com.docker.compose.oneoff"] == "True" {
+        return None;
+    }
     let service = attributes["com.docker.compose.service"].as_str()?.to_owned();
     let action = event["Action"].as_str()?;
     if let Some(word) = action.strip_prefix("health_status: ") {

@@ -44,6 +44,19 @@ pub(crate) fn not_ready(ctx: &Ctx, project: &Project, tracker: &Tracker) -> Stri
     render(&evidence)
 }
 
+/// The same of one container that is waited for by itself.
+pub(crate) fn of_one(ctx: &Ctx, container: &Container, state: &str) -> String {
+    let evidence = Evidence {
+        service: container.service.clone(),
+        state: state.to_owned(),
+        waits_for: Vec::new(),
+        probe: container.last_probe.clone(),
+        log: last_lines(ctx, container),
+        out_of_memory: container.out_of_memory,
+    };
+    render(&[evidence])
+}
+
 fn state(tracked: &Tracked, container: Option<&Container>) -> String {
     let mut words = match (&tracked.phase, container) {
         (Phase::Failed(reason), _) => reason.clone(),

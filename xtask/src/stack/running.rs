@@ -59,6 +59,10 @@ pub(crate) struct Container {
     pub(crate) folder: String,
     /// Compose made it in the place of another one.
     pub(crate) is_replacement: bool,
+    /// `compose run` made it.
+    pub(crate) is_one_off: bool,
+    /// Its address on the stack's network; empty where it does not run.
+    pub(crate) address: String,
 }
 
 impl Container {
@@ -93,26 +97,42 @@ pub(crate) fn container_name(project: &Project, service: &str) -> String {
     format!("{}-{service}-1", project.name)
 }
 
-/// Every container of the project, running or not; one-off ones (`compose run`) left out, and those that
-/// [`left_over`] tells.
+/// The name of the container in which a new version of a service begins (`cargo xtask deploy`).
+pub(crate) fn green_name(project: &Project, service: &str) -> String {
+    format!("{}-{service}-green", project.name)
+}
+
+/// Every container of the project, running or not, that is a service's own.
 ///
 /// # Errors
 /// The engine does not answer; the error says why and what to do.
 pub(crate) fn containers(ctx: &Ctx, project: &Project) -> Result<Vec<Container>> {
-    Ok(survey(ctx, project)?.0)
+    Ok(survey(ctx, project)?.containers)
 }
 
-/// What there is, and what an interrupted command of Compose has left: it makes a container under a passing
-/// name before it stops the one that it replaces, and gives it the name when that one is gone. With the
-/// labels of its service, such a one would be taken for the service's own.
+/// What a project has in the engine. One-off containers (`compose run`) of other kinds are nobody's business.
+pub(crate) struct Survey {
+    /// The services' own.
+    pub(crate) containers: Vec<Container>,
+    /// What an interrupted command of Compose has left: it makes a container under a passing name before it
+    /// stops the one that it replaces, and gives it the name when that one is gone. With the labels of its
+    /// service, such a one would be taken for the service's own.
+    pub(crate) left: Vec<Container>,
+    /// Where a new version began and is still: a deploy goes on, or was interrupted.
+    pub(crate) green: Vec<Container>,
+}
+
+/// Looks at all of them.
 ///
 /// # Errors
 /// The engine does not answer.
-pub(crate) fn survey(ctx: &Ctx, project: &Project) -> Result<(Vec<Container>, Vec<Container>)> {
+pub(crate) fn survey(ctx: &Ctx, project: &Project) -> Result<Survey> {
     let all = every_container(ctx, project)?;
+    let (one_off, all): (Vec<_>, Vec<_>) = all.into_iter().partition(|c| c.is_one_off);
+    let green = one_off.into_iter().filter(|c| c.name == green_name(project, &c.service)).collect();
     let is_left = |c: &Container| c.is_replacement && c.name != container_name(project, &c.service);
     let (left, containers) = all.into_iter().partition(is_left);
-    Ok((containers, left))
+    Ok(Survey { containers, left, green })
 }
 
 fn every_container(ctx: &Ctx, project: &Project) -> Result<Vec<Container>> {
@@ -135,11 +155,7 @@ fn every_container(ctx: &Ctx, project: &Project) -> Result<Vec<Container>> {
         ctx.try_read(Invocation::new("docker").args(["inspect", "--type=container"]).args(ids))?;
     let raw: Vec<Raw> =
         serde_json::from_str(&output.stdout).context("read what `docker inspect` says")?;
-    let mut containers: Vec<Container> = raw
-        .into_iter()
-        .filter(|raw| raw.config.label(LABEL_ONEOFF) != "True")
-        .map(Container::from)
-        .collect();
+    let mut containers: Vec<Container> = raw.into_iter().map(Container::from).collect();
     containers.sort_by(|a, b| a.service.cmp(&b.service).then(a.name.cmp(&b.name)));
     Ok(containers)
 }
@@ -211,6 +227,13 @@ impl RawConfig {
 #[serde(rename_all = "PascalCase")]
 struct RawNetwork {
     ports: Option<BTreeMap<String, Option<Vec<RawBinding>>>>,
+    networks: Option<BTreeMap<String, RawEndpoint>>,
+}
+
+#[derive(Deserialize)]
+struct RawEndpoint {
+    #[serde(rename = "IPAddress", default)]
+    address: String,
 }
 
 #[derive(Deserialize)]
@@ -244,6 +267,8 @@ impl From<Raw> for Container {
                 .collect(),
             folder: raw.config.label(LABEL_FOLDER).to_owned(),
             is_replacement: !raw.config.label(LABEL_REPLACE).is_empty(),
+            is_one_off: raw.config.label(LABEL_ONEOFF) == "True",
+            address: address(raw.network_settings.networks.as_ref()),
             id: raw.id,
             status: raw.state.status,
             exit_code: raw.state.exit_code,
@@ -264,6 +289,12 @@ pub(crate) fn parse_health(word: &str) -> Health {
         "starting" => Health::Starting,
         _ => Health::None,
     }
+}
+
+/// A service is on one network.
+fn address(networks: Option<&BTreeMap<String, RawEndpoint>>) -> String {
+    let first = networks.and_then(|networks| networks.values().next());
+    first.map_or_else(String::new, |endpoint| endpoint.address.clone())
 }
 
 fn ports(ports: Option<&BTreeMap<String, Option<Vec<RawBinding>>>>) -> Vec<String> {
@@ -290,10 +321,7 @@ pub(crate) fn address_of(ctx: &Ctx, project: &Project, service: &str, port: u16)
     let containers = containers(ctx, project)?;
     let container = containers.iter().find(|container| container.service == service);
     let container = container.with_context(|| format!("find the container of {service}"))?;
-    let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
-    let inspect = ["inspect", "--format", format, &container.id];
-    let address = ctx.read(Invocation::new("docker").args(inspect))?;
-    Ok(format!("{}:{port}", address.trim()))
+    Ok(format!("{}:{port}", container.address))
 }
 
 #[cfg(test)]
@@ -326,6 +354,8 @@ pub(crate) mod tests {
             volumes: Vec::new(),
             folder: String::new(),
             is_replacement: false,
+            is_one_off: false,
+            address: String::new(),
         }
     }
 

@@ -32,6 +32,24 @@ pub(crate) struct Service {
     pub(crate) restart_on_change: Vec<PathBuf>,
     /// What it can read anew while it runs (`x-reload-on-change`).
     pub(crate) reload: Option<Reload>,
+    /// How its requests are moved to another container of it (`x-switch-over`).
+    pub(crate) switch_over: Option<SwitchOver>,
+}
+
+/// How requests are moved from one container of a service to another. Every command runs in the container
+/// of the proxy, and returns when what it says is in force and nothing of before is left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SwitchOver {
+    /// The service through which they come.
+    pub(crate) proxy: String,
+    /// Where the service listens in its container.
+    pub(crate) port: u16,
+    /// Moves them to the address that is added to it, as `ADDRESS:PORT`.
+    pub(crate) to: Vec<String>,
+    /// Moves them to the service's own container again.
+    pub(crate) back: Vec<String>,
+    /// Asks the service through the proxy again and again, and prints the status of each answer on a line.
+    pub(crate) probe: Vec<String>,
 }
 
 /// How a service reads files anew without a restart.
@@ -182,6 +200,7 @@ fn interpret(project: &Project, config: &Value, hashes: &str) -> Result<Wanted> 
             published: published(project, name, &service["ports"]),
             restart_on_change: paths(&config["x-restart-on-change"][name]),
             reload: reload(name, &config["x-reload-on-change"][name])?,
+            switch_over: switch_over(name, &config["x-switch-over"][name])?,
         })
     };
     let services: Result<Vec<Service>> = services.iter().map(service).collect();
@@ -202,6 +221,27 @@ fn reload(service: &str, described: &Value) -> Result<Option<Reload>> {
          of words that has the service read them anew"
     );
     Ok(Some(reload))
+}
+
+fn switch_over(service: &str, described: &Value) -> Result<Option<SwitchOver>> {
+    if described.is_null() {
+        return Ok(None);
+    }
+    let port = described["port"].as_u64().and_then(|port| u16::try_from(port).ok());
+    let words = |name: &str| texts(&described[name]);
+    let (proxy, to, back, probe) =
+        (text(&described["proxy"]), words("to"), words("back"), words("probe"));
+    match port {
+        Some(port)
+            if !(proxy.is_empty() || to.is_empty() || back.is_empty() || probe.is_empty()) =>
+        {
+            Ok(Some(SwitchOver { proxy, port, to, back, probe }))
+        }
+        _ => bail!(
+            "`x-switch-over` of {service} needs all of these: `proxy`, a service; `port`, a number; `to`, \
+             `back` and `probe`, each the list of words of a command"
+        ),
+    }
 }
 
 /// Sorts services so that each comes after those it depends on; ties keep Compose's order.
@@ -293,6 +333,19 @@ mod tests {
         assert_eq!(reload("nginx", &Value::Null).unwrap(), None);
         let error = reload("nginx", &serde_json::json!({"files": ["a"]})).unwrap_err();
         assert!(error.to_string().contains("`command`"), "{error}");
+    }
+
+    #[test]
+    fn a_switch_over_has_all_its_parts() {
+        let mut whole = serde_json::json!({"proxy": "nginx", "port": 3000, "to": ["a"], "back": ["b"], "probe": ["c"]});
+        assert_eq!(switch_over("backend", &whole).unwrap().unwrap().port, 3000);
+        assert_eq!(switch_over("backend", &Value::Null).unwrap(), None);
+        for part in ["proxy", "port", "to", "back", "probe"] {
+            let kept = whole[part].take();
+            let error = switch_over("backend", &whole).unwrap_err();
+            assert!(error.to_string().contains(part), "{error}");
+            whole[part] = kept;
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod backup;
 mod databases;
+mod deploy;
 mod faults;
 mod hardening;
 mod https;

@@ -1,0 +1,300 @@
+//! `deploy`: a new version of a service takes over while requests are answered, and gives back what it took if
+//! it is no good.
+//!
+//! The new version begins in a second container. Once it is healthy the proxy moves new requests to it, and it
+//! is watched with the old one still there: the way back is one reload of the proxy. Only then the service's
+//! own container is made anew, as `up` makes it, and requests go back there. So what is left is what `up`
+//! would have left, and nothing that a later command would have to know of.
+
+mod proof;
+
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use self::proof::{Answers, Probes};
+use crate::cli::DeployArgs;
+use crate::commands::up::{self, Prepared};
+use crate::ctx::Ctx;
+use crate::images::build;
+use crate::stack::green::{self, Green};
+use crate::stack::plan::{Action, Plan, Step};
+use crate::stack::readiness::{self, Outcome};
+use crate::stack::running::Container;
+use crate::stack::tracker::Tracker;
+use crate::stack::wanted::{Service, Wanted};
+use crate::stack::{reload, report, rotation};
+use crate::ui;
+
+/// How often a container that is watched is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Replaces a service whose image or configuration changed, without a pause.
+///
+/// # Errors
+/// The new version does not get ready or answers worse than the old one: then the old one serves on. Or
+/// something else has to be done first; the message says what.
+pub(crate) fn deploy(ctx: &Ctx, env_file: &Path, args: &DeployArgs) -> Result<()> {
+    let started = Instant::now();
+    let prepared = up::prepare(ctx, env_file, "deploy")?;
+    let Prepared { project, wanted, survey, source, .. } = &prepared;
+    if ctx.is_dry_run() {
+        let stale = build::out_of_date(ctx, project, wanted, *source)?;
+        let ids = build::ids_of(ctx, wanted)?;
+        let plan = up::make_plan(ctx, project, wanted, &survey.containers, &ids, &stale);
+        return tell(ctx, wanted, &plan, &stale);
+    }
+    up::remove_left(ctx, &survey.left)?;
+    green::release(ctx, project, wanted, survey)?;
+    let built = build::bring_up_to_date(ctx, project, wanted, *source, false)?;
+    let plan = up::make_plan(ctx, project, wanted, &survey.containers, &built.ids, &[]);
+    let Some(step) = replaceable(wanted, &plan)? else {
+        return up::say_up(ctx, project, "nothing to deploy, all is current", started);
+    };
+    ctx.ui.say(format!("{}: {}", step.service, step.reason));
+    let service = wanted.expect_service(&step.service)?;
+    let deploy = Deploy { ctx, prepared: &prepared, plan: &plan, service, args };
+    let told = deploy.carry_out()?;
+    reload::carry_out(ctx, project, wanted, &plan, &survey.containers)?;
+    rotation::settle_all(ctx, project)?;
+    ctx.ui.say(told);
+    up::say_up(ctx, project, "deployed", started)
+}
+
+/// The one step of a plan that a deploy carries out; none where there is nothing to do.
+///
+/// # Errors
+/// Something else has to be done, which takes a pause.
+fn replaceable<'a>(wanted: &Wanted, plan: &'a Plan) -> Result<Option<&'a Step>> {
+    let can = |step: &&Step| {
+        let service = wanted.service(&step.service);
+        step.action == Action::Recreate && service.is_some_and(|s| s.switch_over.is_some())
+    };
+    let due = || plan.steps.iter().filter(|s| !matches!(s.action, Action::Keep | Action::Reload));
+    let others: Vec<String> = due()
+        .filter(|step| !can(step))
+        .map(|Step { service, action, reason }| format!("{action} {service}: {reason}"))
+        .collect();
+    ensure!(
+        others.is_empty(),
+        "a deploy replaces what can be replaced without a pause, and this cannot:\n  {}\n`cargo xtask up` \
+         does all of it, with the pause that it takes",
+        others.join("\n  ")
+    );
+    Ok(due().next())
+}
+
+/// What would be done.
+fn tell(ctx: &Ctx, wanted: &Wanted, plan: &Plan, stale: &[String]) -> Result<()> {
+    for service in stale {
+        ui::data(format!("{:<9} {service:<9} its image is missing or out of date", "build"))?;
+    }
+    if let Some(Step { service, reason, .. }) = replaceable(wanted, plan)? {
+        ui::data(format!("{:<9} {service:<9} {reason}; without a pause", "replace"))?;
+    }
+    ctx.ui.say("nothing was changed (--dry-run)");
+    Ok(())
+}
+
+struct Deploy<'a> {
+    ctx: &'a Ctx,
+    prepared: &'a Prepared,
+    plan: &'a Plan,
+    service: &'a Service,
+    args: &'a DeployArgs,
+}
+
+impl Deploy<'_> {
+    /// Returns what people noticed.
+    fn carry_out(&self) -> Result<String> {
+        let Prepared { project, survey, .. } = self.prepared;
+        let green = Green::of(self.ctx, project, self.service, &survey.containers)?;
+        let (Some(green), Some(switch)) = (green, &self.service.switch_over) else {
+            bail!("{} has no `x-switch-over`", self.service.name);
+        };
+        let began = SystemTime::now();
+        let mut probes = Probes::start(self.ctx, &green, &switch.probe);
+        if let Err(error) = self.take_over(&green, &mut probes) {
+            // Also after Ctrl-C. What was wrong with the new version matters more than what is wrong here.
+            let withdrawn = green.through(&self.ctx.shielded()).withdraw();
+            let before = match withdrawn {
+                Ok(()) => "rolled back: the version before serves on".to_owned(),
+                Err(left) => format!(
+                    "the version before is still there, but not all was put back ({left:#}); `cargo xtask \
+                     deploy` or `cargo xtask up` does that first"
+                ),
+            };
+            return Err(error.context(before));
+        }
+        self.promote(&green).with_context(|| {
+            format!(
+                "the new version serves from {}, and is not in the service's own container yet; `cargo xtask \
+                 up` goes on from here",
+                green.name()
+            )
+        })?;
+        proof::let_the_log_come(self.ctx)?;
+        probes.count();
+        let visitors = proof::visitors(self.ctx, green.proxy(), began, SystemTime::now(), None)?;
+        told(&probes, visitors)
+    }
+
+    /// Everything after which the way back is to the old container.
+    fn take_over(&self, green: &Green, probes: &mut Probes) -> Result<()> {
+        let step = self.ctx.ui.step(format!("{} beside the old one", self.service.name)).announce();
+        let container = match green.bring_up(self.args.wait.limit()) {
+            Ok(container) => container,
+            Err(error) => {
+                step.failed();
+                return Err(error);
+            }
+        };
+        step.done("healthy");
+        let since = SystemTime::now();
+        let before = self.before(green, since)?;
+        green.take_requests(&container)?;
+        let step = self.ctx.ui.step(format!("watching {}", self.service.name)).announce();
+        let watched = self.watch(green, &container, probes, before, since);
+        match &watched {
+            Ok(after) => step.done(format!("{} requests", after.total)),
+            Err(_) => step.failed(),
+        }
+        watched.map(drop)
+    }
+
+    /// What visitors got from the old version, for as long as the new one will be watched.
+    fn before(&self, green: &Green, until: SystemTime) -> Result<Answers> {
+        let from = until.checked_sub(self.args.watch()).unwrap_or(SystemTime::UNIX_EPOCH);
+        proof::visitors(self.ctx, green.proxy(), from, until, None)
+    }
+
+    /// Has the new version answer for a while.
+    ///
+    /// # Errors
+    /// It ends, gets unhealthy, does not answer, or answers worse than the old one.
+    fn watch(
+        &self,
+        green: &Green,
+        container: &Container,
+        probes: &mut Probes,
+        before: Answers,
+        since: SystemTime,
+    ) -> Result<Answers> {
+        let end = Instant::now() + self.args.watch();
+        loop {
+            probes.count();
+            if let Some(failure) = &probes.first_failure {
+                bail!("a request through the proxy was not answered: {failure}");
+            }
+            let now = green.look()?.context("the new container is gone")?;
+            if !now.is_ready() || now.restarts > 0 || now.id != container.id {
+                bail!("the new version failed:\n{}", report::of_one(self.ctx, &now, &now.status));
+            }
+            if Instant::now() >= end {
+                break;
+            }
+            self.ctx.pause(LOOK.min(end.saturating_duration_since(Instant::now())))?;
+        }
+        ensure!(probes.asked > 0, "no request through the proxy could be tried");
+        proof::let_the_log_come(self.ctx)?;
+        let place = green.place(container);
+        let after =
+            proof::visitors(self.ctx, green.proxy(), since, SystemTime::now(), Some(&place))?;
+        ensure!(
+            !after.is_worse_than(before),
+            "of {} requests to the new version {} failed, and of {} to the old one in the same time {}",
+            after.total,
+            after.failed,
+            before.total,
+            before.failed
+        );
+        Ok(after)
+    }
+
+    /// Makes the service's own container anew, and gives it the requests.
+    fn promote(&self, green: &Green) -> Result<()> {
+        let Prepared { project, survey, .. } = self.prepared;
+        up::clear_the_way(self.ctx, self.plan, &survey.containers)?;
+        let make = up::making(self.ctx, project, self.plan);
+        let tracker = Tracker::new(&self.prepared.wanted, self.plan);
+        let limit = self.args.wait.limit();
+        let outcome: Outcome = readiness::carry_out(self.ctx, project, tracker, make, limit)?;
+        up::expect_ready(self.ctx, project, outcome)?;
+        green.withdraw()
+    }
+}
+
+/// What people noticed, for the last line.
+///
+/// # Errors
+/// Somebody got no answer.
+fn told(probes: &Probes, visitors: Answers) -> Result<String> {
+    let Probes { asked, failed, first_failure, .. } = probes;
+    if let Some(first) = first_failure {
+        bail!(
+            "the new version serves, and not without a pause: {failed} of {asked} requests that were tried \
+             meanwhile failed, the first with {first}"
+        );
+    }
+    Ok(format!(
+        "meanwhile {asked} requests were tried through the proxy and none failed; of {} of visitors {} did",
+        visitors.total, visitors.failed
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stack::wanted::SwitchOver;
+
+    fn wanted() -> Wanted {
+        let switch = SwitchOver {
+            proxy: "web".into(),
+            port: 1,
+            to: Vec::new(),
+            back: Vec::new(),
+            probe: Vec::new(),
+        };
+        let service = |name: &str, switch_over| Service {
+            name: name.into(),
+            switch_over,
+            ..Service::default()
+        };
+        let services =
+            vec![service("db", None), service("app", Some(switch)), service("web", None)];
+        Wanted { services, ..Wanted::default() }
+    }
+
+    fn plan(actions: [Action; 3]) -> Plan {
+        let step = |(service, action): (&str, Action)| Step {
+            service: service.into(),
+            action,
+            reason: "for a reason".into(),
+        };
+        let steps = ["db", "app", "web"].into_iter().zip(actions).map(step).collect();
+        Plan { steps, ..Plan::default() }
+    }
+
+    #[test]
+    fn a_deploy_replaces_what_it_can_and_nothing_beside_it() {
+        use Action::{Create, Keep, Recreate, Reload, Restart, Start};
+        let wanted = wanted();
+        let chosen = |actions| {
+            let plan = plan(actions);
+            replaceable(&wanted, &plan).map(|step| step.map(|step| step.service.clone()))
+        };
+        assert_eq!(chosen([Keep, Keep, Reload]).unwrap(), None);
+        assert_eq!(chosen([Keep, Recreate, Reload]).unwrap().as_deref(), Some("app"));
+        for actions in [
+            [Recreate, Recreate, Keep],
+            [Keep, Recreate, Recreate],
+            [Keep, Recreate, Restart],
+            [Keep, Create, Keep],
+            [Keep, Start, Keep],
+        ] {
+            let said = chosen(actions).unwrap_err().to_string();
+            assert!(said.contains("`cargo xtask up` does all of it"), "{said}");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! A new version of a service in a container beside the one that serves (a blue-green deployment): made,
+//! waited for, given the requests, and taken away. The service's own container is never touched here.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::ctx::{Ctx, Invocation};
+use crate::stack::project::Project;
+use crate::stack::report;
+use crate::stack::running::{self, Container, Health, Survey};
+use crate::stack::wanted::{Service, SwitchOver, Wanted};
+
+/// Compose makes and starts one container.
+const MAKE_LIMIT: Duration = Duration::from_secs(120);
+/// The proxy waits until requests that came before have ended.
+const SWITCH_LIMIT: Duration = Duration::from_secs(60);
+/// The service lets requests in flight finish; the engine ends it when its grace period is over.
+const STOP_LIMIT: Duration = Duration::from_secs(180);
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The second container of one service.
+pub(crate) struct Green<'a> {
+    ctx: &'a Ctx,
+    project: &'a Project,
+    service: &'a Service,
+    switch: &'a SwitchOver,
+    /// The proxy's container.
+    proxy: String,
+}
+
+impl<'a> Green<'a> {
+    /// None where the service cannot be replaced while it serves.
+    ///
+    /// # Errors
+    /// The proxy does not run.
+    pub(crate) fn of(
+        ctx: &'a Ctx,
+        project: &'a Project,
+        service: &'a Service,
+        containers: &[Container],
+    ) -> Result<Option<Green<'a>>> {
+        let Some(switch) = &service.switch_over else { return Ok(None) };
+        let proxy = containers.iter().find(|c| c.service == switch.proxy && c.is_running());
+        let Some(proxy) = proxy else {
+            bail!(
+                "`{}` of `{}`, through which requests come to {}, does not run; `cargo xtask up` starts it",
+                switch.proxy,
+                project.name,
+                service.name
+            );
+        };
+        Ok(Some(Green { ctx, project, service, switch, proxy: proxy.id.clone() }))
+    }
+
+    /// The same through another gate, to clean up after an interruption.
+    pub(crate) fn through(&self, ctx: &'a Ctx) -> Green<'a> {
+        Green { ctx, proxy: self.proxy.clone(), ..*self }
+    }
+
+    pub(crate) fn name(&self) -> String {
+        running::green_name(self.project, &self.service.name)
+    }
+
+    /// The proxy's container.
+    pub(crate) fn proxy(&self) -> &str {
+        &self.proxy
+    }
+
+    /// A command in the proxy's container.
+    pub(crate) fn in_proxy(&self, words: &[String]) -> Invocation {
+        Invocation::new("docker").args(["exec", &self.proxy]).args(words)
+    }
+
+    /// Makes it, and waits until it is healthy.
+    ///
+    /// # Errors
+    /// It does not get healthy in time, or ends; the message has its state, probe, log and a hint.
+    pub(crate) fn bring_up(&self, limit: Duration) -> Result<Container> {
+        // Without the service's name on the network: nobody finds it but whoever is told its address.
+        let words = ["run", "--detach", "--no-deps", "--quiet-pull", "--name", &self.name()];
+        let run = self.project.compose().args(words).arg(&self.service.name);
+        self.ctx.run(run.limit(MAKE_LIMIT)).context("make the new container")?;
+        let what = format!("{} to get healthy", self.name());
+        self.ctx
+            .wait_until(&what, limit, PAUSE, || {
+                let Some(found) = self.look()? else { bail!("it is gone") };
+                match (found.is_running(), found.health) {
+                    (true, Health::Healthy | Health::None) => Ok(Ok(found)),
+                    (true, Health::Starting) => {
+                        bail!("it is not healthy yet:\n{}", self.report(&found, "starting"))
+                    }
+                    (true, Health::Unhealthy) => {
+                        Ok(Err(self.report(&found, "its health check gave up")))
+                    }
+                    (false, _) => {
+                        let ended = format!("{} with exit code {}", found.status, found.exit_code);
+                        Ok(Err(self.report(&found, &ended)))
+                    }
+                }
+            })?
+            .map_err(|report| anyhow::anyhow!("the new version does not get ready:\n{report}"))
+    }
+
+    fn report(&self, container: &Container, state: &str) -> String {
+        report::of_one(self.ctx, container, state)
+    }
+
+    /// How it is now; none where it is gone.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub(crate) fn look(&self) -> Result<Option<Container>> {
+        let survey = running::survey(self.ctx, self.project)?;
+        Ok(survey.green.into_iter().find(|container| container.service == self.service.name))
+    }
+
+    /// Where it listens, as the proxy is told.
+    pub(crate) fn place(&self, container: &Container) -> String {
+        format!("{}:{}", container.address, self.switch.port)
+    }
+
+    /// Moves new requests to it, and waits until those that went to the other one have ended.
+    ///
+    /// # Errors
+    /// The proxy refuses, or one of the requests does not end.
+    pub(crate) fn take_requests(&self, container: &Container) -> Result<()> {
+        let words: Vec<String> =
+            self.switch.to.iter().cloned().chain([self.place(container)]).collect();
+        self.ctx.run(self.in_proxy(&words).limit(SWITCH_LIMIT)).context("move requests to it")
+    }
+
+    /// Moves requests to the service's own container again, and waits as [`Green::take_requests`] does.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) fn give_requests_back(&self) -> Result<()> {
+        let back = self.in_proxy(&self.switch.back).limit(SWITCH_LIMIT);
+        self.ctx.run(back).with_context(|| format!("move requests back to {}", self.service.name))
+    }
+
+    /// Has it end in order, and removes it.
+    ///
+    /// # Errors
+    /// The engine refuses.
+    pub(crate) fn remove(&self) -> Result<()> {
+        let Some(container) = self.look()? else { return Ok(()) };
+        if container.is_alive() {
+            let stop = Invocation::new("docker").args(["stop", &container.id]);
+            self.ctx.run(stop.limit(STOP_LIMIT)).context("stop the second container")?;
+        }
+        let remove = Invocation::new("docker").args(["rm", "--force", &container.id]);
+        self.ctx.run(remove).context("remove the second container")
+    }
+
+    /// Takes it away, whatever it has: requests first.
+    ///
+    /// # Errors
+    /// As of [`Green::give_requests_back`] and [`Green::remove`].
+    pub(crate) fn withdraw(&self) -> Result<()> {
+        self.give_requests_back()?;
+        self.remove()
+    }
+}
+
+/// Takes away what an interrupted deploy has left, where the service's own container is ready.
+///
+/// # Errors
+/// As of [`Green::withdraw`].
+pub(crate) fn release(
+    ctx: &Ctx,
+    project: &Project,
+    wanted: &Wanted,
+    survey: &Survey,
+) -> Result<()> {
+    for left in &survey.green {
+        let Some(service) = wanted.service(&left.service) else { continue };
+        // What there is now, and not what there was when `up` began.
+        let containers = running::containers(ctx, project)?;
+        let is_ready = containers.iter().any(|c| c.service == service.name && c.is_ready());
+        let green = Green::of(ctx, project, service, &containers)?.filter(|_| is_ready);
+        let Some(green) = green else { continue };
+        ctx.ui.say(format!("removing {}, which an interrupted deploy left", left.name));
+        green.withdraw()?;
+    }
+    Ok(())
+}
