@@ -11,7 +11,7 @@ mod proof;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use self::proof::{Answers, Probes};
 use crate::cli::DeployArgs;
@@ -19,7 +19,7 @@ use crate::commands::up::{self, Prepared};
 use crate::ctx::Ctx;
 use crate::images::build;
 use crate::stack::green::{self, Green};
-use crate::stack::plan::{Action, Plan, Step};
+use crate::stack::plan::{Plan, Step};
 use crate::stack::readiness::{self, Outcome};
 use crate::stack::running::Container;
 use crate::stack::tracker::Tracker;
@@ -67,22 +67,15 @@ pub(crate) fn deploy(ctx: &Ctx, env_file: &Path, args: &DeployArgs) -> Result<()
 /// # Errors
 /// Something else has to be done, which takes a pause.
 fn replaceable<'a>(wanted: &Wanted, plan: &'a Plan) -> Result<Option<&'a Step>> {
-    let can = |step: &&Step| {
-        let service = wanted.service(&step.service);
-        step.action == Action::Recreate && service.is_some_and(|s| s.switch_over.is_some())
-    };
-    let due = || plan.steps.iter().filter(|s| !matches!(s.action, Action::Keep | Action::Reload));
-    let others: Vec<String> = due()
-        .filter(|step| !can(step))
-        .map(|Step { service, action, reason }| format!("{action} {service}: {reason}"))
-        .collect();
-    ensure!(
-        others.is_empty(),
-        "a deploy replaces what can be replaced without a pause, and this cannot:\n  {}\n`cargo xtask up` \
-         does all of it, with the pause that it takes",
-        others.join("\n  ")
-    );
-    Ok(due().next())
+    plan.without_a_pause(wanted).map_err(|others| {
+        let line = |step: &&Step| format!("{} {}: {}", step.action, step.service, step.reason);
+        let others: Vec<String> = others.iter().map(line).collect();
+        anyhow!(
+            "a deploy replaces what can be replaced without a pause, and this cannot:\n  {}\n`cargo xtask \
+             up` does all of it, with the pause that it takes",
+            others.join("\n  ")
+        )
+    })
 }
 
 /// What would be done.
@@ -246,6 +239,7 @@ fn told(probes: &Probes, visitors: Answers) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stack::plan::Action;
     use crate::stack::wanted::SwitchOver;
 
     fn wanted() -> Wanted {

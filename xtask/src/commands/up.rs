@@ -55,6 +55,14 @@ pub(crate) fn up(ctx: &Ctx, env_file: &Path, args: &UpArgs) -> Result<()> {
         renew_certificate(ctx, project)?;
         return say_up(ctx, project, "nothing to do, all is up", started);
     }
+    if project.is_production()
+        && let Ok(Some(step)) = plan.without_a_pause(wanted)
+    {
+        ctx.ui.say(format!(
+            "{} does not answer for a moment now; next time, `cargo xtask deploy` replaces it without a pause",
+            step.service
+        ));
+    }
     clear_the_way(ctx, &plan, containers)?;
     let make = making(ctx, project, &plan);
     let tracker = Tracker::new(wanted, &plan);

@@ -75,6 +75,21 @@ impl Plan {
         self.steps.iter().all(|step| step.action == Action::Keep)
     }
 
+    /// The step that can be carried out without a pause, where nothing else is due but what services read anew;
+    /// none where nothing is.
+    ///
+    /// # Errors
+    /// The steps that take a pause.
+    pub(crate) fn without_a_pause(&self, wanted: &Wanted) -> Result<Option<&Step>, Vec<&Step>> {
+        let can = |step: &&Step| {
+            let service = wanted.service(&step.service);
+            step.action == Action::Recreate && service.is_some_and(|s| s.switch_over.is_some())
+        };
+        let due = self.steps.iter().filter(|s| !matches!(s.action, Action::Keep | Action::Reload));
+        let (can, cannot): (Vec<&Step>, Vec<&Step>) = due.partition(can);
+        if cannot.is_empty() { Ok(can.first().copied()) } else { Err(cannot) }
+    }
+
     /// The services for which `test` holds.
     pub(crate) fn services(&self, test: impl Fn(Action) -> bool) -> Vec<String> {
         let steps = self.steps.iter().filter(|step| test(step.action));

@@ -136,6 +136,14 @@ fn production_serves_and_holds_against_who_got_in() {
         expect_refused(&inside(&stand, service, &line), "No such file");
     }
 
+    // With a root that cannot be written, without capabilities, and through HTTPS.
+    let files = stand.get("COMPOSE_FILE");
+    stand.overlay("services:\n  backend:\n    environment:\n      SHADE: blue\n");
+    stand.xtask(&["deploy", "--watch", "1"]).ok().says(&["none failed", "deployed in"]);
+    stand.set("COMPOSE_FILE", &files);
+    stand.xtask(&["deploy", "--watch", "1"]).ok().says(&["none failed", "deployed in"]);
+    assert!(browser.get("/about").body.contains("<title>"));
+
     let audit = stand.xtask(&["audit", "--running"]).ok();
     assert!(!audit.text.contains("not checked"), "{}", audit.text);
     stand.xtask(&["parity"]).ok().says(&["4 services compared"]);
