@@ -49,24 +49,24 @@ pub(crate) fn deploy(ctx: &Ctx, env_file: &Path, args: &DeployArgs) -> Result<()
     green::release(ctx, project, wanted, survey)?;
     let built = build::bring_up_to_date(ctx, project, wanted, *source, false)?;
     let plan = up::make_plan(ctx, project, wanted, &survey.containers, &built.ids, &[]);
-    let Some(step) = replaceable(wanted, &plan)? else {
-        return up::say_up(ctx, project, "nothing to deploy, all is current", started);
-    };
-    ctx.ui.say(format!("{}: {}", step.service, step.reason));
-    let service = wanted.expect_service(&step.service)?;
-    let deploy = Deploy { ctx, prepared: &prepared, plan: &plan, service, args };
-    let told = deploy.carry_out()?;
+    let steps = replaceable(wanted, &plan)?;
+    for Step { service, reason, .. } in &steps {
+        ctx.ui.say(format!("{service}: {reason}"));
+        let (service, plan) = (wanted.expect_service(service)?, plan.of_one(service));
+        let deploy = Deploy { ctx, prepared: &prepared, plan: &plan, service, args };
+        ctx.ui.say(deploy.carry_out()?);
+    }
     reload::carry_out(ctx, project, wanted, &plan, &survey.containers)?;
     rotation::settle_all(ctx, project)?;
-    ctx.ui.say(told);
-    up::say_up(ctx, project, "deployed", started)
+    let done = if steps.is_empty() { "nothing to deploy, all is current" } else { "deployed" };
+    up::say_up(ctx, project, done, started)
 }
 
-/// The one step of a plan that a deploy carries out; none where there is nothing to do.
+/// The steps of a plan that a deploy carries out, one after the other; none where there is nothing to do.
 ///
 /// # Errors
 /// Something else has to be done, which takes a pause.
-fn replaceable<'a>(wanted: &Wanted, plan: &'a Plan) -> Result<Option<&'a Step>> {
+fn replaceable<'a>(wanted: &Wanted, plan: &'a Plan) -> Result<Vec<&'a Step>> {
     plan.without_a_pause(wanted).map_err(|others| {
         let line = |step: &&Step| format!("{} {}: {}", step.action, step.service, step.reason);
         let others: Vec<String> = others.iter().map(line).collect();
@@ -83,7 +83,7 @@ fn tell(ctx: &Ctx, wanted: &Wanted, plan: &Plan, stale: &[String]) -> Result<()>
     for service in stale {
         ui::data(format!("{:<9} {service:<9} its image is missing or out of date", "build"))?;
     }
-    if let Some(Step { service, reason, .. }) = replaceable(wanted, plan)? {
+    for Step { service, reason, .. } in replaceable(wanted, plan)? {
         ui::data(format!("{:<9} {service:<9} {reason}; without a pause", "replace"))?;
     }
     ctx.ui.say("nothing was changed (--dry-run)");
@@ -276,10 +276,13 @@ mod tests {
         let wanted = wanted();
         let chosen = |actions| {
             let plan = plan(actions);
-            replaceable(&wanted, &plan).map(|step| step.map(|step| step.service.clone()))
+            let names = |steps: Vec<&Step>| -> Vec<String> {
+                steps.iter().map(|step| step.service.clone()).collect()
+            };
+            replaceable(&wanted, &plan).map(names)
         };
-        assert_eq!(chosen([Keep, Keep, Reload]).unwrap(), None);
-        assert_eq!(chosen([Keep, Recreate, Reload]).unwrap().as_deref(), Some("app"));
+        assert_eq!(chosen([Keep, Keep, Reload]).unwrap(), [""; 0]);
+        assert_eq!(chosen([Keep, Recreate, Reload]).unwrap(), ["app"]);
         for actions in [
             [Recreate, Recreate, Keep],
             [Keep, Recreate, Recreate],

@@ -56,7 +56,8 @@ pub(crate) fn up(ctx: &Ctx, env_file: &Path, args: &UpArgs) -> Result<()> {
         return say_up(ctx, project, "nothing to do, all is up", started);
     }
     if project.is_production()
-        && let Ok(Some(step)) = plan.without_a_pause(wanted)
+        && let Ok(steps) = plan.without_a_pause(wanted)
+        && let Some(step) = steps.first()
     {
         ctx.ui.say(format!(
             "{} does not answer for a moment now; next time, `cargo xtask deploy` replaces it without a pause",

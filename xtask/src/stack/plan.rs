@@ -75,19 +75,28 @@ impl Plan {
         self.steps.iter().all(|step| step.action == Action::Keep)
     }
 
-    /// The step that can be carried out without a pause, where nothing else is due but what services read anew;
-    /// none where nothing is.
+    /// The steps that are due, where all of them can be carried out without a pause; what services read anew is
+    /// none.
     ///
     /// # Errors
     /// The steps that take a pause.
-    pub(crate) fn without_a_pause(&self, wanted: &Wanted) -> Result<Option<&Step>, Vec<&Step>> {
+    pub(crate) fn without_a_pause(&self, wanted: &Wanted) -> Result<Vec<&Step>, Vec<&Step>> {
         let can = |step: &&Step| {
             let service = wanted.service(&step.service);
             step.action == Action::Recreate && service.is_some_and(|s| s.switch_over.is_some())
         };
         let due = self.steps.iter().filter(|s| !matches!(s.action, Action::Keep | Action::Reload));
         let (can, cannot): (Vec<&Step>, Vec<&Step>) = due.partition(can);
-        if cannot.is_empty() { Ok(can.first().copied()) } else { Err(cannot) }
+        if cannot.is_empty() { Ok(can) } else { Err(cannot) }
+    }
+
+    /// The plan for one service, with all others left as they are.
+    pub(crate) fn of_one(&self, service: &str) -> Plan {
+        let mut plan = self.clone();
+        for step in plan.steps.iter_mut().filter(|step| step.service != service) {
+            step.action = Action::Keep;
+        }
+        plan
     }
 
     /// The services for which `test` holds.
