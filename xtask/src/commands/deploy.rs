@@ -146,7 +146,12 @@ impl Deploy<'_> {
         step.done("healthy");
         let since = SystemTime::now();
         let before = self.before(green, since)?;
+        let was_failing = probes.are_failing(self.ctx)?;
         green.take_requests(&container)?;
+        if was_failing {
+            // It may be what this deploy mends.
+            probes.forgive(self.ctx)?;
+        }
         let step = self.ctx.ui.step(format!("watching {}", self.service.name)).announce();
         let watched = self.watch(green, &container, probes, before, since);
         match &watched {

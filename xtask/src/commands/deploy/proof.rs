@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -15,6 +15,9 @@ use crate::stack::green::Green;
 
 /// The proxy keeps lines of its log for a second, so that it writes several at once.
 const LOG_DELAY: Duration = Duration::from_millis(1200);
+/// Longer than a question waits for its answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(8);
+const LOOK: Duration = Duration::from_millis(100);
 /// What a new version may do worse: one answer in so many. Below it chance decides.
 const TOLERATED: u64 = 100;
 /// By which the questions of a deploy are told from visitors.
@@ -50,6 +53,38 @@ impl Probes {
             }
         });
         Probes { end, lines, asked: 0, failed: 0, first_failure: None }
+    }
+
+    /// What failed until now was the old version's fault, and no word on the new one; what was asked before
+    /// the switch may still be on its way.
+    ///
+    /// # Errors
+    /// Ctrl-C.
+    pub(super) fn forgive(&mut self, ctx: &Ctx) -> Result<()> {
+        let fine = self.asked - self.failed;
+        self.wait(ctx, |probes| probes.asked - probes.failed > fine)?;
+        (self.failed, self.first_failure) = (0, None);
+        Ok(())
+    }
+
+    /// Whether questions fail already, before anything is changed.
+    ///
+    /// # Errors
+    /// Ctrl-C.
+    pub(super) fn are_failing(&mut self, ctx: &Ctx) -> Result<bool> {
+        self.wait(ctx, |probes| probes.asked > 0)?;
+        Ok(self.failed > 0)
+    }
+
+    /// Counts until something is so, for as long as one question may take.
+    fn wait(&mut self, ctx: &Ctx, is_so: impl Fn(&Probes) -> bool) -> Result<()> {
+        let end = Instant::now() + ANSWER_LIMIT;
+        self.count();
+        while Instant::now() < end && !is_so(self) {
+            ctx.pause(LOOK)?;
+            self.count();
+        }
+        Ok(())
     }
 
     /// Counts the answers that came since the last time.
