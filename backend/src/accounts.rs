@@ -166,7 +166,11 @@ fn view(app: &App, id: SessionId, account: Account) -> SessionView {
 /// Who the caller is, and the token that its next unsafe request needs.
 #[utoipa::path(
     get, path = "/api/session", tag = "accounts", security(("session" = [])),
-    responses((status = 200, body = SessionView), (status = 401, body = Problem))
+    responses(
+        (status = 200, body = SessionView),
+        (status = 401, body = Problem),
+        (status = 403, body = Problem)
+    )
 )]
 async fn who_am_i(
     State(app): State<App>,

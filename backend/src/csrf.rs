@@ -2,7 +2,8 @@
 //!
 //! 1. Every unsafe request: where a browser says it comes from ([`same_origin`], a layer).
 //! 2. Every unsafe request of a signed-in caller: a token that only a page of this site can read
-//!    ([`Tokens::check`], a part of the extractor `SignedIn`).
+//!    ([`Tokens::check`], a part of the extractor `SignedIn`). A safe one may bring it too, and then gets
+//!    nothing of another session's.
 //!
 //! docs/redis-session-strategy.md tells what each stops.
 

@@ -64,6 +64,7 @@ struct NoteList {
         (status = 200, body = NoteList),
         (status = 400, body = Problem),
         (status = 401, body = Problem),
+        (status = 403, body = Problem),
         (status = 422, body = Problem)
     )
 )]

@@ -49,7 +49,8 @@ impl Modify for Security {
         );
         let token = ApiKeyValue::with_description(
             csrf::HEADER,
-            "The session's token, from GET /api/session. For every method but GET.",
+            "The session's token, from GET /api/session. For every method but GET, which is refused \
+             with one of another session, and needs none.",
         );
         components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
         components.add_security_scheme("token", SecurityScheme::ApiKey(ApiKey::Header(token)));

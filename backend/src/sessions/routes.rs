@@ -65,7 +65,11 @@ enum Keep {
 /// Where the caller is signed in.
 #[utoipa::path(
     get, path = "/api/sessions", operation_id = "list_sessions", tag = "sessions", security(("session" = [])),
-    responses((status = 200, body = SessionList), (status = 401, body = Problem))
+    responses(
+        (status = 200, body = SessionList),
+        (status = 401, body = Problem),
+        (status = 403, body = Problem)
+    )
 )]
 async fn list(
     State(app): State<App>,

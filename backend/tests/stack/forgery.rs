@@ -60,8 +60,12 @@ fn an_unsafe_request_of_a_session_needs_its_own_token() {
 }
 
 #[test]
-fn reading_needs_no_token() {
-    let mut person = Person::signed_up();
-    person.token = None;
+fn reading_needs_no_token_and_is_refused_with_another_sessions() {
+    let person = Person::signed_up();
     person.get("/api/session").expect(200);
+    let read =
+        |token: &str| person.send("GET", "/api/sessions", &[("x-csrf-token", token)], Vec::new());
+    read(person.token.as_deref().unwrap()).expect(200);
+    read(Person::signed_up().token.as_deref().unwrap()).problem(403);
+    read("").problem(403);
 }
