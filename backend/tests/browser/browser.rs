@@ -44,6 +44,15 @@ where
     with_browsers(name, &["status of 401"], |[here, there]| body(here, there)).await;
 }
 
+/// The same with one browser whose tabs share a cookie. One may replace the session of the other.
+pub(crate) async fn with_tabs<F>(name: &str, body: impl FnOnce(Browser) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let _shared = STACK.read().await;
+    with_browsers(name, &["status of 401", "status of 403"], |[browser]| body(browser)).await;
+}
+
 /// The same with one browser while no other test runs, for a test that takes a part of the stack away.
 pub(crate) async fn with_browser_alone<F>(name: &str, body: impl FnOnce(Browser) -> F)
 where

@@ -15,9 +15,11 @@
 mod account;
 mod browser;
 mod driver;
+mod held;
 mod look;
 mod outage;
 mod pages;
 mod parts;
 mod sample;
 mod sessions;
+mod tabs;

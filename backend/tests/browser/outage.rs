@@ -84,3 +84,30 @@ async fn a_page_that_is_opened_while_a_part_is_away_tells_nobody_that_they_are_s
     })
     .await;
 }
+
+#[tokio::test]
+async fn nobody_waits_for_ever_for_a_site_that_says_nothing() {
+    with_browser_alone("outage-silence", async |browser| {
+        let email = browser.sign_up().await;
+        browser.choose("Sign out").await;
+        browser.sees("You are signed out.").await;
+        // The page's own limit, kept aside and cut short.
+        browser
+            .run("const real = AbortSignal.timeout; AbortSignal.timeout = (ms) => { window.limit = ms; return real.call(AbortSignal, 300); }")
+            .await;
+        let nginx = Away::frozen("nginx");
+        browser.enter(&email, PASSWORD).await;
+        browser
+            .sees("The site did not answer in time. Whether it carried the request out is not known.")
+            .await;
+        browser.until("document.activeElement.textContent === 'Try again'").await;
+        browser.screenshot("outage-silence").await;
+        // nginx's own word on a backend that is silent comes first.
+        browser.until("window.limit > 15000").await;
+        drop(nginx);
+        browser.run("AbortSignal.timeout = () => new AbortController().signal").await;
+        browser.try_again().await;
+        browser.sees(&email).await;
+    })
+    .await;
+}

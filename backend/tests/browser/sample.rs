@@ -1,8 +1,11 @@
 //! The sample domain's page.
 
 use fantoccini::key::Key;
+use serde_json::json;
 
-use crate::browser::{Browser, PASSWORD, with_browser, with_browser_alone, with_two_browsers};
+use crate::browser::{
+    Browser, PASSWORD, with_browser, with_browser_alone, with_tabs, with_two_browsers,
+};
 use crate::parts::{Away, Way};
 
 /// One more than the API gives at once.
@@ -13,6 +16,17 @@ impl Browser {
         self.until("document.activeElement.id === 'text' && !document.activeElement.value").await;
         self.types(text).await;
         self.chord(Key::Control, Key::Enter).await;
+    }
+
+    /// Begins a note and does not send it.
+    async fn begin(&self, text: &str) {
+        self.until("document.activeElement.id === 'text'").await;
+        self.types(text).await;
+    }
+
+    /// Waits until this, and nothing else, is being written.
+    async fn has_draft(&self, text: &str) {
+        self.until(&format!("document.getElementById('text').value === {}", json!(text))).await;
     }
 
     /// Waits until so many notes are on the screen.
@@ -154,6 +168,105 @@ async fn a_note_outlives_the_session_that_it_was_written_in() {
         there.until("document.activeElement.value === 'Half a thought'").await;
         there.chord(Key::Control, Key::Enter).await;
         there.counts(1).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_draft_is_for_its_own_writer_to_see() {
+    with_two_browsers("draft", async |here, there| {
+        here.share_account_with(&there).await;
+        there.begin("Nobody else's business").await;
+        here.end_the_other_session().await;
+        there.chord(Key::Control, Key::Enter).await;
+        there.sees("Your session has ended. Sign in again.").await;
+        there.sign_up_here().await;
+        there.has_draft("").await;
+        there.sees("Nothing yet").await;
+        let source = there.client.source().await.unwrap();
+        assert!(!source.contains("business"), "{source}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_signs_out_of_a_session_that_has_ended_leaves_no_draft() {
+    with_two_browsers("draft-out", async |here, there| {
+        let email = here.share_account_with(&there).await;
+        there.begin("Thought better of").await;
+        here.end_the_other_session().await;
+        there.choose("Sign out").await;
+        there.sees("You are signed out.").await;
+        there.enter(&email, PASSWORD).await;
+        there.sees(&email).await;
+        there.has_draft("").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_late_is_not_shown_to_who_is_there_by_then() {
+    with_browser("late", async |browser| {
+        let former = browser.sign_up().await;
+        browser.write("Written before.").await;
+        browser.counts(1).await;
+        browser.choose("Sign out").await;
+        browser.sees("You are signed out.").await;
+        browser.hold("GET", "/api/notes").await;
+        browser.enter(&former, PASSWORD).await;
+        browser.sees(&former).await;
+        browser.holds().await;
+        browser.choose("Sign out").await;
+        browser.sees("You are signed out.").await;
+        browser.sign_up_here().await;
+        // Their own list has come, whatever became of the other one.
+        browser.sees("Nothing yet").await;
+        browser.release().await;
+        browser.counts(0).await;
+        browser.sees("Nothing yet").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_draft_is_kept_by_who_signed_in_anew_in_another_tab() {
+    with_tabs("tabs-draft", async |browser| {
+        let email = browser.sign_up().await;
+        browser.begin("Begun before").await;
+        let first = browser.leave_for_a_new_tab().await;
+        browser.sign_in_anew(&email).await;
+        browser.client.switch_to_window(first).await.unwrap();
+        browser.until("document.activeElement.id === 'text'").await;
+        browser.chord(Key::Control, Key::Enter).await;
+        browser.counts(1).await;
+        browser.has_draft("").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn older_notes_are_those_of_who_is_on_the_screen() {
+    with_tabs("tabs-older", async |browser| {
+        let former = browser.sign_up().await;
+        for number in 1..=MANY {
+            browser.write(&format!("Former {number}")).await;
+            browser.counts(number).await;
+        }
+        browser.client.refresh().await.unwrap();
+        browser.counts(MANY - 1).await;
+        let text = browser.client.find(fantoccini::Locator::Id("text")).await.unwrap();
+        text.send_keys("A draft of the former").await.unwrap();
+        let first = browser.leave_for_a_new_tab().await;
+        let email = browser.become_another().await;
+        browser.write("The only one").await;
+        browser.counts(1).await;
+
+        browser.client.switch_to_window(first).await.unwrap();
+        browser.choose("Older notes").await;
+        browser.has_turned_over(&former, &email).await;
+        browser.counts(1).await;
+        browser.sees("The only one").await;
+        browser.has_draft("").await;
     })
     .await;
 }

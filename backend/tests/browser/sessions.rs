@@ -25,6 +25,12 @@ impl Browser {
     /// Ends the one session in the list that is another browser's.
     pub(crate) async fn end_the_other_session(&self) {
         self.list_sessions(2).await;
+        self.choose_the_other_session().await;
+        self.has_sessions(1).await;
+    }
+
+    /// Has the one session in the list ended that is another browser's.
+    async fn choose_the_other_session(&self) {
         let is_its = |control: &&String| {
             control.starts_with("button: Sign out ") && control.contains(", last used ")
         };
@@ -32,7 +38,6 @@ impl Browser {
         let found: Vec<&String> = controls.iter().filter(is_its).collect();
         assert_eq!(found.len(), 1, "{controls:?}");
         self.choose(found[0].trim_start_matches("button: ")).await;
-        self.has_sessions(1).await;
     }
 
     /// Goes on as if nothing had happened, and is told; nothing of the account stays on the screen.
@@ -100,6 +105,19 @@ async fn signing_out_everywhere_ends_this_session_too() {
             browser.sees("Create an account").await;
             assert!(!browser.text().await.contains(&email), "{}", browser.text().await);
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_signs_out_of_a_session_that_has_ended_is_signed_out() {
+    with_two_browsers("sessions-out", async |here, there| {
+        let email = here.share_account_with(&there).await;
+        here.end_the_other_session().await;
+        there.choose("Sign out").await;
+        there.sees("You are signed out.").await;
+        there.until("document.activeElement.id === 'email'").await;
+        assert!(!there.text().await.contains(&email), "{}", there.text().await);
     })
     .await;
 }

@@ -1,8 +1,9 @@
 // Accounts and sessions: no framework, no build. It keeps nothing but what is on the screen; the
 // session is a cookie that scripts cannot read, the token for writing comes with GET /api/session.
 
+import { ApiError, api, enter, leave, look, session } from "./api.js";
 import * as domain from "./notes.js";
-import { $, action, api, dateFormat, fieldError, report, say, session } from "./page.js";
+import { $, action, dateFormat, fieldError, say } from "./page.js";
 
 let signingUp = false;
 
@@ -50,25 +51,36 @@ function sessionItem({ handle, agent, last_used_at, current }) {
 
 // --- What happens ----------------------------------------------------------------------------
 
-/** A step of its own: where it fails, it alone is tried again, and not the signing in before it. */
-const fillDesk = action({}, [], domain.open);
+/** For an answer that is as good as a success. */
+const unless = (status) => (error) => {
+  if (error.status === status) return status;
+  throw error;
+};
 
-async function openDesk({ account, csrf_token }) {
-  session.token = csrf_token;
-  $("who-email").textContent = account.email;
-  $("change-email").value = account.email;
+function openDesk(answer, text = "") {
+  clearDesk();
+  enter(answer);
+  $("credentials").reset();
+  $("who-email").textContent = answer.account.email;
+  $("change-email").value = answer.account.email;
   show("desk");
-  await fillDesk();
+  say(text);
+  // A step of its own: where it fails, it alone is tried again, and not the signing in before it.
+  action({}, [], () => domain.open(session.account), text)();
 }
 
-function leaveDesk(text) {
-  session.token = "";
+function clearDesk() {
   domain.close();
   $("who-email").textContent = "";
   $("change-email").value = "";
   $("account").open = false;
   $("sessions").replaceChildren();
   $("change").reset();
+}
+
+function leaveDesk(text) {
+  leave();
+  clearDesk();
   enterMode(false);
   show("entrance");
   say(text);
@@ -81,13 +93,9 @@ async function showSessions() {
 }
 
 $("credentials").addEventListener("submit", action($("enter"), ["email", "password"], async () => {
-  const form = $("credentials");
-  const credentials = { email: form.email.value, password: form.password.value };
-  const answer = await api("POST", signingUp ? "/api/accounts" : "/api/session", credentials);
-  form.reset();
-  const opened = openDesk(answer);
+  const credentials = { email: $("email").value, password: $("password").value };
+  openDesk(await api("POST", signingUp ? "/api/accounts" : "/api/session", credentials));
   domain.focus();
-  await opened;
 }));
 
 $("other-way").addEventListener("click", () => {
@@ -97,7 +105,8 @@ $("other-way").addEventListener("click", () => {
 });
 
 $("sign-out").addEventListener("click", action($("sign-out"), [], async () => {
-  await api("DELETE", "/api/session");
+  // Where the session had ended already, the person has what they wanted.
+  await api("DELETE", "/api/session").catch(unless(401));
   domain.forget();
   leaveDesk("You are signed out.");
   $("email").focus();
@@ -130,18 +139,39 @@ $("change").addEventListener("submit", action($("change").querySelector("button"
 }));
 
 /** Shows the desk to who is signed in, and the entrance to everybody else. */
-async function begin() {
-  say("");
+async function settle() {
   try {
-    await openDesk(await api("GET", "/api/session"));
+    await look();
   } catch (error) {
-    if (error.status === 401) show("entrance");
-    else report(error, [], begin);
+    if (error.status !== 401 || session.account) throw error;
+    if (!$("entrance").hidden) return;
+    say("");
+    show("entrance");
   }
 }
 
-// It ended by itself: what was being written stays in its field.
+const begin = action({}, [], settle);
+
+// By another tab, at the entrance or while somebody else was on the screen.
+addEventListener("signed-in", ({ detail }) => {
+  const isAnother = session.account !== null;
+  openDesk(detail, isAnother ? "This browser is signed in with another account now. This is its page." : "");
+  if (isAnother) $("main").focus();
+});
+
+// It ended by itself: what was being written stays in its field, for the same person.
 addEventListener("session-ended", () => leaveDesk("Your session has ended. Sign in again."));
+
+/** Nobody asked for it, so a line that is dead is left for the next thing that somebody does to say. */
+function overlook(error) {
+  if (error.status === 401) dispatchEvent(new Event("session-ended"));
+  else if (!(error instanceof ApiError)) console.error(error);
+}
+
+// Back from another tab, which may have signed in anew, or out.
+document.addEventListener("visibilitychange", () => {
+  if (document.visibilityState === "visible") settle().catch(overlook);
+});
 
 // The way back may lead to the page as it was left, by somebody who has signed out since.
 addEventListener("pageshow", (event) => {

@@ -1,6 +1,7 @@
 // The sample domain: what is written, and the list of it. Goes with its section of index.html.
 
-import { $, action, api, dateFormat, say } from "./page.js";
+import { api } from "./api.js";
+import { $, action, dateFormat, say } from "./page.js";
 
 const MAX_CHARS = 2000;
 
@@ -29,9 +30,14 @@ function randomKey() {
   return Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join("-");
 }
 
-/** Shows what the person who has just signed in has written. */
-export async function open() {
+/** Shows what an account has written. A draft stays with its own writer, also when a session has ended. */
+export async function open(account) {
   close();
+  // In the form: a browser that keeps a draft while the page is loaded anew keeps this beside it.
+  const writer = String(account.id);
+  if ($("writer").value !== writer) forget();
+  $("writer").value = writer;
+  countDown();
   await older();
 }
 
@@ -73,7 +79,6 @@ $("writing").addEventListener("submit", action($("writing").querySelector("butto
   $("empty").hidden = true;
   $("text").value = "";
   countDown();
-  say("");
   $("text").focus();
 }));
 
