@@ -173,6 +173,25 @@ async fn a_note_outlives_the_session_that_it_was_written_in() {
 }
 
 #[tokio::test]
+async fn what_is_typed_while_a_note_is_sent_stays() {
+    with_browser("sending", async |browser| {
+        browser.sign_up().await;
+        browser.sees("Nothing yet").await;
+        browser.hold("POST", "/api/notes").await;
+        browser.write("One thought").await;
+        browser.holds().await;
+        browser.begin(", and the next").await;
+        browser.release().await;
+        browser.counts(1).await;
+        browser.has_draft("One thought, and the next").await;
+        browser.chord(Key::Control, Key::Enter).await;
+        browser.counts(2).await;
+        browser.has_draft("").await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_draft_is_for_its_own_writer_to_see() {
     with_two_browsers("draft", async |here, there| {
         here.share_account_with(&there).await;

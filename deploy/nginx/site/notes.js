@@ -77,7 +77,8 @@ $("writing").addEventListener("submit", action($("writing").querySelector("butto
   item.classList.add("fresh");
   $("notes").prepend(item);
   $("empty").hidden = true;
-  $("text").value = "";
+  // What was typed since it was sent is the beginning of the next.
+  if ($("text").value === text) $("text").value = "";
   countDown();
   $("text").focus();
 }));
