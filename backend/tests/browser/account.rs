@@ -80,6 +80,22 @@ async fn an_account_is_used_by_keyboard_alone() {
 }
 
 #[tokio::test]
+async fn a_button_that_was_of_no_avail_keeps_the_focus() {
+    with_browser("button", async |browser| {
+        browser.open("/").await;
+        browser.sees("Sign in").await;
+        browser.tab_to("E-mail address").await;
+        browser.types(&new_email()).await;
+        browser.tab_to("Password").await;
+        browser.types(PASSWORD).await;
+        browser.choose("Sign in").await;
+        browser.sees("The e-mail address or the password is wrong.").await;
+        browser.until("document.activeElement.id === 'enter'").await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_error_stands_at_its_field() {
     with_browser("field", async |browser| {
         browser.open("/").await;

@@ -41,7 +41,8 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let _shared = STACK.read().await;
-    with_browsers(name, &["status of 401"], |[here, there]| body(here, there)).await;
+    let expected = ["status of 401", "status of 404"];
+    with_browsers(name, &expected, |[here, there]| body(here, there)).await;
 }
 
 /// The same with one browser whose tabs share a cookie. One may replace the session of the other.

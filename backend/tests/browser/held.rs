@@ -1,4 +1,4 @@
-//! One answer that is under way for as long as a test wants.
+//! One answer that is under way for as long as a test wants, or is lost on the way.
 
 use serde_json::json;
 
@@ -22,9 +22,23 @@ const RELEASE: &str = r#"
     return new Promise((done) => setTimeout(() => setTimeout(() => done(true))));
 "#;
 
+/// The next METHOD PATH is not sent.
+const LOSE: &str = r#"
+    const real = window.fetch;
+    window.fetch = async (path, options) => {
+        if (options.method !== METHOD || path !== PATH) return real(path, options);
+        window.fetch = real;
+        throw new TypeError("the test has cut the line");
+    };
+"#;
+
 impl Browser {
     pub(crate) async fn hold(&self, method: &str, path: &str) {
         self.run(&aimed(HOLD, method, path)).await;
+    }
+
+    pub(crate) async fn lose(&self, method: &str, path: &str) {
+        self.run(&aimed(LOSE, method, path)).await;
     }
 
     /// Waits until the answer is there, and kept.

@@ -1,6 +1,8 @@
 //! One account in two browsers, and one of them ends the other's session.
 
-use crate::browser::{Browser, with_two_browsers};
+use fantoccini::key::Key;
+
+use crate::browser::{Browser, PASSWORD, with_browser, with_two_browsers};
 
 const ENDED: &str = "Your session has ended. Sign in again.";
 
@@ -38,6 +40,21 @@ impl Browser {
         let found: Vec<&String> = controls.iter().filter(is_its).collect();
         assert_eq!(found.len(), 1, "{controls:?}");
         self.choose(found[0].trim_start_matches("button: ")).await;
+    }
+
+    /// Is told that a step succeeded and that the list after it did not come, and asks for the list alone.
+    async fn gets_the_list_after(&self, done: &str) {
+        let told = format!("{done} The site cannot be reached.");
+        self.sees(&told).await;
+        self.until("document.activeElement.textContent === 'Try again'").await;
+        self.screenshot("list-after").await;
+        self.press(Key::Enter).await;
+        self.until("document.getElementById('again').hidden").await;
+        self.has_sessions(1).await;
+        let said = self.run("return document.getElementById('message-text').textContent").await;
+        assert_eq!(said, done);
+        // The button has gone, and the way goes on above the list.
+        self.until("document.activeElement.tagName === 'SUMMARY'").await;
     }
 
     /// Goes on as if nothing had happened, and is told; nothing of the account stays on the screen.
@@ -105,6 +122,57 @@ async fn signing_out_everywhere_ends_this_session_too() {
             browser.sees("Create an account").await;
             assert!(!browser.text().await.contains(&email), "{}", browser.text().await);
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_password_that_was_changed_is_not_changed_again_for_the_lists_sake() {
+    with_browser("password", async |browser| {
+        let email = browser.sign_up().await;
+        browser.list_sessions(1).await;
+        browser.lose("GET", "/api/sessions").await;
+        let new = "another horse battery";
+        browser.tab_to("Current password").await;
+        browser.types(PASSWORD).await;
+        browser.tab_to("New password").await;
+        browser.types(new).await;
+        browser.press(Key::Enter).await;
+        browser.gets_the_list_after("Your password is changed.").await;
+        // It goes on with the new session, and the new password is the one that counts.
+        browser.client.refresh().await.unwrap();
+        browser.sees(&email).await;
+        browser.choose("Sign out").await;
+        browser.sees("You are signed out.").await;
+        browser.enter(&email, new).await;
+        browser.sees(&email).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_session_that_was_ended_is_not_ended_again_for_the_lists_sake() {
+    with_two_browsers("sessions-list", async |here, there| {
+        here.share_account_with(&there).await;
+        here.list_sessions(2).await;
+        here.lose("GET", "/api/sessions").await;
+        here.choose_the_other_session().await;
+        here.gets_the_list_after("That browser is signed out.").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_session_that_is_gone_already_leaves_the_list() {
+    with_two_browsers("sessions-gone", async |here, there| {
+        here.share_account_with(&there).await;
+        here.list_sessions(2).await;
+        there.choose("Sign out").await;
+        there.sees("You are signed out.").await;
+        here.choose_the_other_session().await;
+        here.has_sessions(1).await;
+        here.sees("The list was out of date. This is the present one.").await;
+        here.until("document.activeElement.tagName === 'SUMMARY'").await;
     })
     .await;
 }

@@ -3,7 +3,7 @@
 
 import { ApiError, api, enter, leave, look, session } from "./api.js";
 import * as domain from "./notes.js";
-import { $, action, dateFormat, fieldError, say } from "./page.js";
+import { $, action, dateFormat, fieldError, isFocusLost, say } from "./page.js";
 
 let signingUp = false;
 
@@ -39,11 +39,7 @@ function sessionItem({ handle, agent, last_used_at, current }) {
     end.type = "button";
     end.textContent = "Sign out";
     end.setAttribute("aria-label", `Sign out ${name.textContent}, last used ${time.textContent}`);
-    end.addEventListener("click", action(end, [], async () => {
-      await api("DELETE", `/api/sessions/${handle}`);
-      await showSessions();
-      $("sessions-title").parentElement.querySelector("summary").focus();
-    }));
+    end.addEventListener("click", action(end, [], () => endSession(handle)));
     item.append(end);
   }
   return item;
@@ -90,6 +86,16 @@ async function showSessions() {
   const { sessions } = await api("GET", "/api/sessions");
   $("sessions").replaceChildren(...sessions.map(sessionItem));
   $("end-others").hidden = sessions.length < 2;
+  // What ended a session has gone with it, and the way goes on above the list.
+  if (isFocusLost()) $("account").querySelector("summary").focus();
+}
+
+/** A step of its own: where it fails, it alone is tried again, and not what was `done` before it. */
+const listSessions = (done) => action({}, [], showSessions, done)();
+
+async function endSession(handle) {
+  const gone = await api("DELETE", `/api/sessions/${handle}`).catch(unless(404));
+  listSessions(gone ? "The list was out of date. This is the present one." : "That browser is signed out.");
 }
 
 $("credentials").addEventListener("submit", action($("enter"), ["email", "password"], async () => {
@@ -112,13 +118,11 @@ $("sign-out").addEventListener("click", action($("sign-out"), [], async () => {
   $("email").focus();
 }));
 
-const fillAccount = action({}, [], showSessions);
-$("account").addEventListener("toggle", () => $("account").open && fillAccount());
+$("account").addEventListener("toggle", () => $("account").open && listSessions());
 
 $("end-others").addEventListener("click", action($("end-others"), [], async () => {
   await api("DELETE", "/api/sessions?keep=current");
-  await showSessions();
-  say("Every other browser is signed out.");
+  listSessions("Every other browser is signed out.");
 }));
 
 $("end-all").addEventListener("click", action($("end-all"), [], async () => {
@@ -134,8 +138,7 @@ $("change").addEventListener("submit", action($("change").querySelector("button"
   const { csrf_token } = await api("PUT", "/api/account/password", { current_password, new_password });
   session.token = csrf_token;
   $("change").reset();
-  await showSessions();
-  say("Your password is changed.");
+  listSessions("Your password is changed.");
 }));
 
 /** Shows the desk to who is signed in, and the entrance to everybody else. */

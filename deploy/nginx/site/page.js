@@ -36,6 +36,12 @@ function report(error, fields, again, done) {
 
 export const dateFormat = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 
+/** Whether the focus is nowhere: what had it has gone, or cannot be seen. */
+export function isFocusLost() {
+  const focused = document.activeElement;
+  return !focused || focused === document.body || focused.getClientRects().length === 0;
+}
+
 /**
  * Runs an action once at a time, with its button disabled, and reports what went wrong. Where it is the
  * second step of something, `done` says what the first one did, whatever becomes of this one.
@@ -48,6 +54,7 @@ export function action(button, fields, run, done = "") {
     const { visit } = session;
     if (running === visit) return;
     running = visit;
+    const wasFocused = document.activeElement === button;
     say(done);
     for (const field of fields) fieldError(field, "");
     button.disabled = true;
@@ -62,6 +69,8 @@ export function action(button, fields, run, done = "") {
       if (running === visit) {
         running = null;
         button.disabled = false;
+        // A browser takes the focus from what is disabled, and does not give it back.
+        if (wasFocused && isFocusLost()) button.focus();
       }
     }
   };
