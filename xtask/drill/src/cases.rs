@@ -32,6 +32,11 @@ use crate::workload::Workload;
 /// The longest verb: a backup that is proven by a restore.
 const XTASK_LIMIT: Duration = Duration::from_secs(120);
 
+/// The longest that anybody waits where nothing is broken any more, and where a part that is broken is
+/// told from one that works. Above the longest that the backend waits for a connection to PostgreSQL and
+/// for Redis (1.5 s each).
+pub const FAST: Duration = Duration::from_secs(4);
+
 /// Which errors a case explains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Errors {
@@ -50,7 +55,7 @@ pub struct Bound {
     pub errors: Errors,
     /// How long after the end of the fault (of the stroke, if it is one) errors may go on.
     pub recover: Duration,
-    /// The slowest error.
+    /// The slowest answer, whether the request failed or not.
     pub slowest: Duration,
 }
 

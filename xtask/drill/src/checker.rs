@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use crate::cases::{Bound, Errors};
+use crate::cases::{Bound, Errors, FAST};
 use crate::load::{Client, Request};
 use crate::workload::{self, Outcome, Sample, Session, State, Write};
 
@@ -123,6 +123,8 @@ pub struct Measured {
     pub seen: Option<(f64, f64)>,
     /// Seconds from the end of the fault until nothing failed any more.
     pub recovered_after: f64,
+    /// Seconds that the slowest of those took that did what they were sent for.
+    pub slowest: f64,
 }
 
 /// Measures the errors of a case.
@@ -132,7 +134,14 @@ pub fn measure(samples: &[Sample], window: Window) -> Measured {
     let last = failed.iter().map(|sample| sample.due).reduce(f64::max);
     let seen = first.zip(last).map(|(first, last)| (first - window.fault, last - window.fault));
     let recovered_after = last.map_or(0.0, |last| (last - window.healed).max(0.0));
-    Measured { count: failed.len(), seen, recovered_after }
+    let fine = samples.iter().filter(|sample| sample.outcome.is_fine());
+    let slowest = fine.map(waited).fold(0.0, f64::max);
+    Measured { count: failed.len(), seen, recovered_after, slowest }
+}
+
+/// From the moment at which a request was due: whoever asks counts the time until it leaves too.
+fn waited(sample: &Sample) -> f64 {
+    sample.done - sample.due
 }
 
 /// What was wrong with the answers of a case, as sentences.
@@ -167,7 +176,30 @@ pub fn judge_answers(samples: &[Sample], window: Window, bound: &Bound) -> Vec<S
             add("slow to say that it failed", format!("{took:.2} s, {}", text_of(sample)));
         }
     }
+    let late = late(samples, window, bound);
+    if !late.is_empty() {
+        found.insert("answered, but after too long a wait", late);
+    }
     found.into_iter().map(|(kind, list)| summary(kind, &list)).collect()
+}
+
+/// The answers that were right and came too late: who waits has noticed. While the fault and its recovery
+/// last the case's own bound holds, and [`FAST`] after that. What the slowest answer took before there was
+/// a fault is granted on top: so slow is this machine today, which is nobody's fault.
+fn late(samples: &[Sample], window: Window, bound: &Bound) -> Vec<String> {
+    let end = window.healed + bound.recover.as_secs_f64();
+    let fine = || samples.iter().filter(|sample| sample.outcome.is_fine());
+    let before = fine().filter(|sample| sample.done < window.fault).map(waited).fold(0.0, f64::max);
+    let limit = |sample: &Sample| {
+        let is_hit = sample.due <= end;
+        before + if is_hit { bound.slowest } else { FAST }.as_secs_f64()
+    };
+    let late = fine().filter(|sample| waited(sample) > limit(sample));
+    let told = late.map(|sample| {
+        let (what, due) = (sample.what, sample.due - window.fault);
+        format!("{what} at {due:+.2} s: {:.2} s, at most {:.2} s", waited(sample), limit(sample))
+    });
+    told.collect()
 }
 
 fn text_of(sample: &Sample) -> String {
@@ -253,6 +285,8 @@ mod tests {
             (sample(3.0, 0.1, no_answer.clone()), Errors::Honest, "without an answer"),
             (sample(3.0, 0.1, malformed), Errors::Honest, "an error of another form"),
             (sample(3.0, 0.1, wrong), Errors::AlsoNoAnswer, "no fault explains this answer"),
+            (sample(3.0, 2.1, Outcome::Fine), Errors::None, "answered, but after too long a wait"),
+            (sample(8.1, 4.1, Outcome::Fine), Errors::None, "answered, but after too long a wait"),
         ];
         for (sample, errors, expected) in cases {
             let found = judged(sample, errors);
@@ -263,14 +297,29 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_within_the_bound_is_none_nor_one_that_this_machine_had_before_the_fault() {
+        assert_eq!(judged(sample(3.0, 1.9, Outcome::Fine), Errors::None), [""; 0]);
+        let bound = Bound { errors: Errors::None, recover: Duration::ZERO, slowest: FAST };
+        let window = Window { fault: 2.0, healed: 5.0 };
+        let waits = |before: f64| {
+            let samples = [sample(0.0, before, Outcome::Fine), sample(3.0, 5.0, Outcome::Fine)];
+            judge_answers(&samples, window, &bound)
+        };
+        assert_eq!(waits(0.5).len(), 1);
+        assert_eq!(waits(1.5), [""; 0]);
+    }
+
+    #[test]
     fn recovery_counts_from_the_end_of_the_fault() {
         let window = Window { fault: 2.0, healed: 5.0 };
-        let samples = [sample(2.5, 0.1, UNAVAILABLE), sample(6.0, 0.1, UNAVAILABLE)];
+        let fine = sample(6.0, 0.3, Outcome::Fine);
+        let samples = [sample(2.5, 0.1, UNAVAILABLE), sample(6.0, 0.1, UNAVAILABLE), fine];
         let measured = measure(&samples, window);
         assert_eq!(measured.count, 2);
         assert_eq!(measured.seen, Some((0.5, 4.0)));
         assert!((measured.recovered_after - 1.0).abs() < 1e-9);
+        assert!((measured.slowest - 0.3).abs() < 1e-9);
         let none = measure(&[], window);
-        assert_eq!(none, Measured { count: 0, seen: None, recovered_after: 0.0 });
+        assert_eq!(none, Measured::default());
     }
 }

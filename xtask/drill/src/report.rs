@@ -34,7 +34,7 @@ pub struct ShownBound {
     pub errors: &'static str,
     /// Seconds after the end of the fault.
     pub recover: f64,
-    /// Seconds until a request is told that it failed.
+    /// Seconds until a request is answered, whether it failed or not.
     pub slowest: f64,
 }
 
@@ -86,6 +86,8 @@ pub struct CaseReport {
     pub kept: usize,
     /// Seconds from the end of the fault to the last error.
     pub recovered_after: f64,
+    /// Seconds that the slowest request took, from when it was due, of those that worked.
+    pub slowest: f64,
     /// The verdict.
     pub verdict: Verdict,
     /// Why it failed, or was skipped.
@@ -121,6 +123,7 @@ fn unmeasured(case: &Case, seed: u64, verdict: Verdict, why: String) -> CaseRepo
         duplicated: 0,
         kept: 0,
         recovered_after: 0.0,
+        slowest: 0.0,
         verdict,
         violations: vec![why],
         fault_at: 0.0,
@@ -204,7 +207,7 @@ pub(crate) mod tests {
         assert_eq!(names(&json), ["began", "cases", "engine", "rate", "seed", "stack", "took"]);
         let case = &json["cases"][0];
         let expected = "bound duplicated errors fault_at healed_at kept lost name recovered_after \
-                        requests seed timeline verdict violations what window";
+                        requests seed slowest timeline verdict violations what window";
         assert_eq!(names(case).join(" "), expected);
         assert_eq!(names(&case["bound"]), ["errors", "recover", "slowest"]);
         assert_eq!(case["verdict"], "skipped");

@@ -256,6 +256,7 @@ fn report(
         duplicated: count.duplicated.len(),
         kept: count.kept,
         recovered_after: measured.recovered_after,
+        slowest: measured.slowest,
         verdict: if violations.is_empty() { Verdict::Pass } else { Verdict::Fail },
         violations,
         fault_at: window.fault,

@@ -3,18 +3,15 @@
 use std::time::Duration;
 
 use super::{
-    Bound, Case, Errors, Ground, crowd, damage, exhaust, kill, machine, network, operate, pause,
-    restart, space,
+    Bound, Case, Errors, FAST, Ground, crowd, damage, exhaust, kill, machine, network, operate,
+    pause, restart, space,
 };
 
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Above the longest that the backend waits for a connection to PostgreSQL or for Redis (1.5 s each).
-const FAST: Duration = Duration::from_millis(4000);
-
-/// Nobody outside may notice anything.
+/// Nobody outside may notice anything: no error, and no wait either.
 const UNSEEN: Bound = Bound { errors: Errors::None, recover: seconds(0), slowest: FAST };
 
 const fn honest(recover: u64) -> Bound {
@@ -26,7 +23,7 @@ const fn no_answer(recover: u64) -> Bound {
 }
 
 impl Bound {
-    /// Some that were in flight are told only when the deadline for any request is over: the
+    /// Some that were in flight, or came meanwhile, are told only when the deadline for any request is over: the
     /// backend's (10 s), nginx' (15 s) or, where nginx itself stands still, the client's own (20 s).
     const fn told_after(self, slowest: u64) -> Bound {
         Bound { slowest: seconds(slowest + 1), ..self }

@@ -30,7 +30,7 @@ pub fn line(case: &CaseReport) -> String {
 
 fn row(case: &CaseReport) -> [String; 9] {
     let bound = match case.bound.errors {
-        "none" => "no error".to_owned(),
+        "none" => format!("no error, each in {} s", case.bound.slowest),
         _ => format!("{} s, each in {} s", case.bound.recover, case.bound.slowest),
     };
     let window = case

@@ -6,7 +6,8 @@ mod model;
 
 use std::time::Duration;
 
-use drill::checker::{self, Count};
+use drill::cases::{Bound, Errors, FAST};
+use drill::checker::{self, Count, Window};
 use drill::load::{Client, Pace};
 use drill::workload::{Schedule, Workload};
 use model::{Model, Sabotage};
@@ -17,18 +18,24 @@ const SEEDS: [u64; 5] = [1, 7, 42, 1_802_248_315, u64::MAX];
 /// Faster than on a real stack, and so over sooner.
 const PACE: Pace = Pace { rate: 200 };
 const LOAD: Duration = Duration::from_millis(2500);
+/// As if there were a fault from here on that nobody may notice. No model is sabotaged earlier.
+const WINDOW: Window = Window { fault: 1.0, healed: 2.5 };
 
 struct Found {
     count: Count,
     stale: usize,
     ended: usize,
     writes: usize,
+    /// What is wrong with the answers, if each must come within a second.
+    hasty: Vec<String>,
+    /// And within the time that a case grants.
+    patient: Vec<String>,
 }
 
 /// The same workload and the same checker as on a real stack.
 async fn run(sabotage: Sabotage, seed: u64) -> Found {
     let address = Model::start(sabotage).await;
-    let client = Client::new(&format!("http://{address}"), None, Duration::from_secs(5)).unwrap();
+    let client = Client::new(&format!("http://{address}"), None, Duration::from_secs(12)).unwrap();
     let workload = Workload::new(client);
     workload.populate(seed).await.unwrap();
     let workload = workload.for_case("sabotage".to_owned());
@@ -40,17 +47,23 @@ async fn run(sabotage: Sabotage, seed: u64) -> Found {
     ran.unwrap();
     // What was delayed is there by now: only whoever asked at once can tell.
     sleep(Duration::from_millis(1200)).await;
-    let (stale, state) = {
-        let stale = workload.journal.state().stale.len();
-        (stale, workload.journal.snapshot())
+    let (stale, samples) = {
+        let state = workload.journal.state();
+        (state.stale.len(), state.samples.clone())
     };
+    let state = workload.journal.snapshot();
+    let judge = |slowest| {
+        let bound = Bound { errors: Errors::None, recover: Duration::ZERO, slowest };
+        checker::judge_answers(&samples, WINDOW, &bound)
+    };
+    let (hasty, patient) = (judge(Duration::from_secs(1)), judge(FAST));
     let ended = checker::check_sessions(workload.client(), &state).await.unwrap().len();
     let count = match sabotage {
         // Nobody can read a list without a session.
         Sabotage::ForgetSessions => Count::default(),
         _ => checker::check_writes(workload.client(), &state).await.unwrap(),
     };
-    Found { count, stale, ended, writes: state.writes.len() }
+    Found { count, stale, ended, writes: state.writes.len(), hasty, patient }
 }
 
 async fn each_time(sabotage: Sabotage, is_caught: impl Fn(&Found) -> bool) {
@@ -65,7 +78,10 @@ async fn each_time(sabotage: Sabotage, is_caught: impl Fn(&Found) -> bool) {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_keeps_the_contract_is_not_accused() {
     each_time(Sabotage::None, |found| {
-        found.count == Count::default() && found.stale == 0 && found.ended == 0
+        found.count == Count::default()
+            && found.stale == 0
+            && found.ended == 0
+            && found.patient.is_empty()
     })
     .await;
 }
@@ -90,6 +106,15 @@ async fn a_retry_that_is_kept_once_more_is_a_duplicate() {
 #[tokio::test(flavor = "multi_thread")]
 async fn delayed_writes_are_stale() {
     each_time(Sabotage::Delay(2), |found| found.stale > 0 && found.count.lost.is_empty()).await;
+}
+
+/// Nothing is missing and nothing failed: it only took long.
+#[tokio::test(flavor = "multi_thread")]
+async fn stalled_answers_are_late() {
+    each_time(Sabotage::Stall(100), |found| {
+        found.hasty.iter().any(|text| text.starts_with("answered, but after too long a wait"))
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,11 +30,16 @@ pub(crate) enum Sabotage {
     ForgetKey(usize),
     /// Answered with 201 and kept a second later.
     Delay(usize),
+    /// Kept and answered with 201, a good while later.
+    Stall(usize),
     /// Kept in somebody else's list.
     Misplace(usize),
     /// Every session of one moment is forgotten.
     ForgetSessions,
 }
+
+/// How long a stalled answer is held back.
+const STALL: Duration = Duration::from_secs(3);
 
 #[derive(Default)]
 struct State {
@@ -103,7 +108,11 @@ impl Model {
                         answer(200, &json!({ "csrf_token": token(&cookie) }))
                     }
                     (Method::GET, "/api/notes") => self.list(&person, before),
-                    (Method::POST, "/api/notes") => self.write(&person, key, text("text")),
+                    (Method::POST, "/api/notes") => {
+                        let (answer, delay) = self.write(&person, key, text("text"));
+                        tokio::time::sleep(delay).await;
+                        answer
+                    }
                     _ => answer(404, &json!({})),
                 }
             }
@@ -135,7 +144,8 @@ impl Model {
         answer(200, &json!({ "notes": page, "next_before": next }))
     }
 
-    fn write(&self, person: &str, key: String, text: String) -> Answer {
+    /// The answer, and how long it is held back.
+    fn write(&self, person: &str, key: String, text: String) -> (Answer, Duration) {
         let state = &mut *self.state();
         state.writes += 1;
         let number = state.writes;
@@ -144,8 +154,9 @@ impl Model {
         let mut keep = |whose: &str, text: String| {
             state.texts.entry(whose.to_owned()).or_default().push(text);
         };
+        let mut delay = Duration::ZERO;
         match self.sabotage {
-            _ if known => return answer(201, &json!({})),
+            _ if known => return (answer(201, &json!({})), delay),
             Sabotage::Drop(every) if is_turn(every) => {}
             Sabotage::Duplicate(every) if is_turn(every) => {
                 keep(person, text.clone());
@@ -153,7 +164,7 @@ impl Model {
             }
             Sabotage::ForgetKey(every) if is_turn(every) => {
                 keep(person, text);
-                return unavailable();
+                return (unavailable(), delay);
             }
             Sabotage::Delay(every) if is_turn(every) => {
                 let (model, person) = (self.clone(), person.to_owned());
@@ -162,11 +173,15 @@ impl Model {
                     model.state().texts.entry(person).or_default().push(text);
                 });
             }
+            Sabotage::Stall(every) if is_turn(every) => {
+                keep(person, text);
+                delay = STALL;
+            }
             Sabotage::Misplace(every) if is_turn(every) => keep("somebody else", text),
             _ => keep(person, text),
         }
         state.keys.insert((person.to_owned(), key));
-        answer(201, &json!({}))
+        (answer(201, &json!({})), delay)
     }
 }
 
