@@ -105,6 +105,15 @@ pub async fn check_sessions(client: &Client, state: &State) -> Result<Vec<String
     Ok(ended)
 }
 
+/// A session is fresh for so many seconds: as long as Redis may keep it from the disk (`everysec`).
+const FRESH: f64 = 1.0;
+
+/// Whether somebody was signed in so shortly before a moment (in seconds since the start of the run) that
+/// nothing but what was just acknowledged speaks for them: what a fault takes first.
+pub fn is_fresh_session_at_risk(sessions: &[Session], fault: f64) -> bool {
+    sessions.iter().any(|session| (fault - FRESH..=fault).contains(&session.since))
+}
+
 /// When the fault was there, in seconds since the case began.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
@@ -252,6 +261,14 @@ mod tests {
         assert_eq!(compare(&writes(&[]), &found(&["x"])).foreign, ["x"]);
         let theirs = BTreeMap::from([("a".to_owned(), (1, Write::Acknowledged))]);
         assert_eq!(compare(&theirs, &found(&["a"])).foreign, ["a"]);
+    }
+
+    #[test]
+    fn only_who_was_just_signed_in_has_a_fresh_session() {
+        let text = String::new;
+        let since = |since| Session { person: 0, cookie: text(), token: text(), since };
+        assert!(is_fresh_session_at_risk(&[since(2.0), since(8.9)], 9.0));
+        assert!(!is_fresh_session_at_risk(&[since(2.0), since(7.9), since(9.1)], 9.0));
     }
 
     fn sample(due: f64, took: f64, outcome: Outcome) -> Sample {

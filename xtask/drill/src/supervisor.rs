@@ -110,7 +110,9 @@ impl<'a> Supervisor<'a> {
         sleep(WARM_UP + Duration::from_millis(seed % 500)).await;
 
         let scene = Scene::new(self.arena, workload.clone());
-        let fault = workload.now();
+        // The schedule signs somebody in every few seconds only, and most faults are over by then.
+        workload.sign_in_once(seed as usize % PEOPLE).await;
+        let (fault, fault_in_run) = (workload.now(), workload.run_now());
         let made = timeout(CASE_LIMIT, (case.run)(&scene)).await;
         let healed = scene.healed_at().unwrap_or_else(|| workload.now());
         let window = Window { fault, healed };
@@ -122,6 +124,10 @@ impl<'a> Supervisor<'a> {
             Ok(Ok(())) => {}
             Ok(Err(error)) => violations.push(format!("the fault was not made: {error:#}")),
             Err(_) => violations.push("the fault did not end in time".to_owned()),
+        }
+        if !checker::is_fresh_session_at_risk(&workload.journal.state().sessions, fault_in_run) {
+            let missing = "nobody was signed in within the last second before the fault";
+            violations.push(format!("no fresh session was at risk: {missing}"));
         }
         if let Err(error) = load.await.context("the load failed")? {
             violations.push(error.to_string());

@@ -128,6 +128,11 @@ impl Workload {
         self.write(person, &key, 0, false, false, Instant::now()).await
     }
 
+    /// One sign-in, outside the schedule.
+    pub async fn sign_in_once(&self, person: usize) {
+        self.sign_in(person, Instant::now()).await;
+    }
+
     /// The e-mail address of somebody.
     pub fn email_of(&self, person: usize) -> String {
         self.journal
@@ -155,13 +160,7 @@ impl Workload {
             Op::Page => {
                 self.timed("read page", 200, Request::get("/about"), due).await.ok();
             }
-            Op::SignIn { person } => {
-                let Some(credentials) = self.credentials(person) else { return };
-                let request = Request::post("/api/session", &credentials);
-                if let Ok(answer) = self.timed("sign in", 200, request, due).await {
-                    self.keep_session(person, &answer);
-                }
-            }
+            Op::SignIn { person } => self.sign_in(person, due).await,
             Op::SignUp => {
                 let email = format!("{}-{number}@example.com", self.prefix);
                 let request = Request::post("/api/accounts", &credentials_of(&email));
@@ -169,6 +168,14 @@ impl Workload {
                     self.keep_person(email, &answer);
                 }
             }
+        }
+    }
+
+    async fn sign_in(&self, person: usize, due: Instant) {
+        let Some(credentials) = self.credentials(person) else { return };
+        let request = Request::post("/api/session", &credentials);
+        if let Ok(answer) = self.timed("sign in", 200, request, due).await {
+            self.keep_session(person, &answer);
         }
     }
 
