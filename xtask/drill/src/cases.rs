@@ -5,6 +5,7 @@ mod crowd;
 mod damage;
 mod exhaust;
 mod kill;
+mod log;
 mod machine;
 mod network;
 mod operate;

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep};
 
-use crate::docker::docker;
+use crate::docker::{docker, run};
 use crate::undo::Undo;
 
 /// The four, in the order in which a request meets them.
@@ -20,6 +20,8 @@ pub const SERVICES: [&str; 4] = ["nginx", "backend", "postgres", "redis"];
 
 /// Memory is given back before a process is gone.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
+/// A log of some megabytes is read within a second or two.
+const LOG_LIMIT: Duration = Duration::from_secs(60);
 
 /// A stack that is up.
 #[derive(Clone, Debug)]
@@ -142,6 +144,17 @@ impl Stack {
     pub async fn exec(&self, service: &str, command: &[&str]) -> Result<String> {
         let container = self.container(service);
         docker(&[&["exec", &container], command].concat()).await
+    }
+
+    /// What a service has logged since a moment, as the engine kept it.
+    ///
+    /// # Errors
+    /// The engine does not say.
+    pub async fn log(&self, service: &str, since: Duration) -> Result<String> {
+        let (container, since) = (self.container(service), since.as_secs_f64());
+        // Both streams: PostgreSQL writes to the second one.
+        let command = format!("docker logs --since {since:.3} {container} 2>&1");
+        run("sh", &["-c", &command], LOG_LIMIT).await
     }
 
     /// A statement as PostgreSQL's superuser, over the socket inside the container.

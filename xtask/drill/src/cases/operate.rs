@@ -1,7 +1,5 @@
-//! What operators do at a bad moment: migrate beside a long transaction, back up while things break,
-//! and run an engine that does not take the logs.
+//! What operators do at a bad moment: migrate beside a long transaction, and back up while things break.
 
-use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -9,15 +7,13 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::{Running, Scene};
-use crate::stack::{Stopped, kill};
+use crate::stack::kill;
 
 /// How long somebody's report keeps the table.
 const REPORT: Duration = Duration::from_secs(8);
 /// How often a migration is tried, and the pause between, as the backend's engine does it.
 const ATTEMPTS: usize = 10;
 const PAUSE: Duration = Duration::from_secs(1);
-/// Enough for the pipe (64 KB) to be full, and to stay so for a while.
-const BLOCKED: Duration = Duration::from_secs(20);
 
 /// A change of a table waits for a long transaction, and everybody else waits behind the change: its
 /// time-out for locks must let them through.
@@ -52,30 +48,6 @@ pub(super) fn migration(scene: &Scene) -> Running<'_> {
         ensure!(refused > 0, "the migration did not have to wait for the transaction");
         Ok(())
     })
-}
-
-/// The process that carries the backend's log to the engine stands still.
-pub(super) fn log_pipe(scene: &Scene) -> Running<'_> {
-    Box::pin(async move {
-        let carrier = parent(scene.stack.pid("backend").await?)?;
-        let name = fs::read_to_string(format!("/proc/{carrier}/comm")).unwrap_or_default();
-        ensure!(
-            name.starts_with("containerd-shim"),
-            "{carrier} is {name:?}, not what was expected"
-        );
-        let stopped = Stopped::new(vec![carrier])?;
-        scene.hold(BLOCKED).await;
-        let was_still = stopped.ensure_still();
-        drop(stopped);
-        scene.healed();
-        was_still
-    })
-}
-
-fn parent(pid: i32) -> Result<i32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"));
-    Ok(line.context("find the parent of the backend")?.trim().parse()?)
 }
 
 /// Backups, one after the other, while data services are killed. Each is whole or none at all, and

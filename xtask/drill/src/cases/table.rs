@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Bound, Case, Errors, FAST, Ground, crowd, damage, exhaust, kill, machine, network, operate,
-    pause, restart, space,
+    Bound, Case, Errors, FAST, Ground, crowd, damage, exhaust, kill, log, machine, network,
+    operate, pause, restart, space,
 };
 
 const fn seconds(seconds: u64) -> Duration {
@@ -81,7 +81,7 @@ pub const CASES: &[Case] = &[
     case("postgres-connections", "a client takes every connection of PostgreSQL for 8 s", honest(3), exhaust::connections),
     case("migration-blocked", "a migration waits for a transaction of 8 s", UNSEEN, operate::migration),
     case("backup-under-faults", "backups while PostgreSQL and Redis are killed", honest(12), operate::backup),
-    case("log-pipe-blocked", "nobody takes the backend's log for 20 s", UNSEEN, operate::log_pipe),
+    case("log-pipe-blocked", "nobody takes the backend's log for 20 s, and more is logged than it keeps", UNSEEN, log::pipe),
     case("slow-loris", "600 clients send the head of a request drop by drop", UNSEEN, crowd::slow_loris),
     case("connection-flood", "4096 connections without a request for 6 s", no_answer(2), crowd::flood),
 
