@@ -1,13 +1,15 @@
 //! The checker: compares what the stack says after a fault with what it had acknowledged, and judges
 //! every answer that it gave meanwhile. It reads through nginx, as a person would.
 
+mod answers;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
-use crate::cases::{Bound, Errors, FAST};
+pub use self::answers::{Measured, Window, judge_answers, measure};
 use crate::load::{Client, Request};
-use crate::workload::{self, Outcome, Sample, Session, State, Write};
+use crate::workload::{self, Session, Standing, State, Write};
 
 /// How many violations of one kind are spelled out.
 const SHOWN: usize = 3;
@@ -80,29 +82,70 @@ pub async fn read_all(client: &Client, session: &Session) -> Result<Vec<String>>
 pub async fn check_writes(client: &Client, state: &State) -> Result<Count> {
     let mut found = BTreeMap::new();
     for person in 0..state.people.len() {
-        let session = state.sessions.iter().rfind(|session| session.person == person);
-        let session = session.context("everybody has a session")?;
+        let session = state.session_of(person).context("everybody has a session")?;
         found.insert(person, read_all(client, session).await?);
     }
     Ok(compare(&state.writes, &found))
 }
 
-/// The sessions that are no longer accepted, as sentences.
+/// What became of the sessions, as sentences.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sessions {
+    /// Given out, and no longer accepted.
+    pub ended: Vec<String>,
+    /// Signed out, and accepted again.
+    pub revived: Vec<String>,
+}
+
+/// Asks for every session.
 ///
 /// # Errors
-/// There is no answer.
-pub async fn check_sessions(client: &Client, state: &State) -> Result<Vec<String>> {
-    let mut ended = Vec::new();
+/// There is no answer, or one that says nothing about the session.
+pub async fn check_sessions(client: &Client, state: &State) -> Result<Sessions> {
+    let mut found = Sessions::default();
     for session in &state.sessions {
         let request = workload::sign(Request::get("/api/session"), session);
         let answer = client.send(request).await.map_err(|failure| anyhow!("{failure}"))?;
-        if answer.status != 200 || answer.json()["csrf_token"] != session.token {
-            let (person, since) = (session.person, session.since);
-            let status = answer.status;
-            ended.push(format!("person {person}'s session of second {since:.1} gets {status}"));
+        let Session { person, since, standing, .. } = session;
+        let whose = format!("person {person}'s session of second {since:.1}");
+        match (standing, answer.status) {
+            (Standing::Open, 200) if answer.json()["csrf_token"] != session.token => {
+                found.ended.push(format!("{whose} gets 200, with another token"));
+            }
+            (Standing::Open, 401) => found.ended.push(format!("{whose} gets 401")),
+            (Standing::Ended, 200) => found.revived.push(format!("{whose} gets 200")),
+            (_, 200 | 401) => {}
+            // Neither yes nor no: whether the session lives is still to be found out.
+            (_, status) => bail!("ask for {whose}: the answer is {status}"),
         }
     }
-    Ok(ended)
+    Ok(found)
+}
+
+/// Compares everything that is there with what was acknowledged: what could be counted, and what is
+/// wrong, as sentences. What cannot be read hides nothing of what can.
+pub async fn check_data(client: &Client, state: &State) -> (Count, Vec<String>) {
+    let mut violations = Vec::new();
+    let count = check_writes(client, state).await.unwrap_or_else(|error| {
+        violations.push(format!("what was written cannot be read: {error:#}"));
+        Count::default()
+    });
+    let sessions = check_sessions(client, state).await.unwrap_or_else(|error| {
+        violations.push(format!("the sessions cannot be asked for: {error:#}"));
+        Sessions::default()
+    });
+    for (kind, list) in [
+        ("acknowledged and lost", &count.lost),
+        ("there more than once", &count.duplicated),
+        ("there and never written", &count.foreign),
+        ("sessions that ended", &sessions.ended),
+        ("sessions that were signed out and work", &sessions.revived),
+    ] {
+        if !list.is_empty() {
+            violations.push(summary(kind, list));
+        }
+    }
+    (count, violations)
 }
 
 /// A session is fresh for so many seconds: as long as Redis may keep it from the disk (`everysec`).
@@ -114,111 +157,6 @@ pub fn is_fresh_session_at_risk(sessions: &[Session], fault: f64) -> bool {
     sessions.iter().any(|session| (fault - FRESH..=fault).contains(&session.since))
 }
 
-/// When the fault was there, in seconds since the case began.
-#[derive(Clone, Copy, Debug)]
-pub struct Window {
-    /// It was made.
-    pub fault: f64,
-    /// It was taken away, or was over by itself.
-    pub healed: f64,
-}
-
-/// What the answers meanwhile were like.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Measured {
-    /// How many requests did not do what they were sent for.
-    pub count: usize,
-    /// Seconds from the fault to the first and to the last of them (when they were due).
-    pub seen: Option<(f64, f64)>,
-    /// Seconds from the end of the fault until nothing failed any more.
-    pub recovered_after: f64,
-    /// Seconds that the slowest of those took that did what they were sent for.
-    pub slowest: f64,
-}
-
-/// Measures the errors of a case.
-pub fn measure(samples: &[Sample], window: Window) -> Measured {
-    let failed: Vec<&Sample> = samples.iter().filter(|sample| !sample.outcome.is_fine()).collect();
-    let first = failed.iter().map(|sample| sample.due).reduce(f64::min);
-    let last = failed.iter().map(|sample| sample.due).reduce(f64::max);
-    let seen = first.zip(last).map(|(first, last)| (first - window.fault, last - window.fault));
-    let recovered_after = last.map_or(0.0, |last| (last - window.healed).max(0.0));
-    let fine = samples.iter().filter(|sample| sample.outcome.is_fine());
-    let slowest = fine.map(waited).fold(0.0, f64::max);
-    Measured { count: failed.len(), seen, recovered_after, slowest }
-}
-
-/// From the moment at which a request was due: whoever asks counts the time until it leaves too.
-fn waited(sample: &Sample) -> f64 {
-    sample.done - sample.due
-}
-
-/// What was wrong with the answers of a case, as sentences.
-pub fn judge_answers(samples: &[Sample], window: Window, bound: &Bound) -> Vec<String> {
-    let mut found: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
-    let end = window.healed + bound.recover.as_secs_f64();
-    for sample in samples.iter().filter(|sample| !sample.outcome.is_fine()) {
-        let (what, due) = (sample.what, sample.due - window.fault);
-        let mut add = |kind, text: String| {
-            found.entry(kind).or_default().push(format!("{what} at {due:+.2} s: {text}"));
-        };
-        let took = sample.done - sample.sent;
-        match &sample.outcome {
-            Outcome::Fine => {}
-            Outcome::Wrong(text) => add("no fault explains this answer", text.clone()),
-            _ if bound.errors == Errors::None => add("nothing may fail here", text_of(sample)),
-            Outcome::NoAnswer(text) if bound.errors == Errors::Honest => {
-                add("without an answer", text.clone());
-            }
-            Outcome::Unavailable { malformed: Some(text), .. } => {
-                add("an error of another form than promised", text.clone());
-            }
-            Outcome::Unavailable { .. } | Outcome::NoAnswer(_) => {}
-        }
-        if sample.done < window.fault {
-            add("failed before there was a fault", text_of(sample));
-        }
-        if sample.due > end {
-            add("failed after the time for recovery", text_of(sample));
-        }
-        if took > bound.slowest.as_secs_f64() {
-            add("slow to say that it failed", format!("{took:.2} s, {}", text_of(sample)));
-        }
-    }
-    let late = late(samples, window, bound);
-    if !late.is_empty() {
-        found.insert("answered, but after too long a wait", late);
-    }
-    found.into_iter().map(|(kind, list)| summary(kind, &list)).collect()
-}
-
-/// The answers that were right and came too late: who waits has noticed. While the fault and its recovery
-/// last the case's own bound holds, and [`FAST`] after that. What the slowest answer took before there was
-/// a fault is granted on top: so slow is this machine today, which is nobody's fault.
-fn late(samples: &[Sample], window: Window, bound: &Bound) -> Vec<String> {
-    let end = window.healed + bound.recover.as_secs_f64();
-    let fine = || samples.iter().filter(|sample| sample.outcome.is_fine());
-    let before = fine().filter(|sample| sample.done < window.fault).map(waited).fold(0.0, f64::max);
-    let limit = |sample: &Sample| {
-        let is_hit = sample.due <= end;
-        before + if is_hit { bound.slowest } else { FAST }.as_secs_f64()
-    };
-    let late = fine().filter(|sample| waited(sample) > limit(sample));
-    let told = late.map(|sample| {
-        let (what, due) = (sample.what, sample.due - window.fault);
-        format!("{what} at {due:+.2} s: {:.2} s, at most {:.2} s", waited(sample), limit(sample))
-    });
-    told.collect()
-}
-
-fn text_of(sample: &Sample) -> String {
-    match &sample.outcome {
-        Outcome::Fine => "fine".to_owned(),
-        Outcome::Unavailable { status, .. } => status.to_string(),
-        Outcome::NoAnswer(text) | Outcome::Wrong(text) => text.clone(),
-    }
-}
-
 /// One sentence for any number of violations of a kind.
 pub fn summary(kind: &str, list: &[String]) -> String {
     let distinct: BTreeSet<&String> = list.iter().collect();
@@ -228,8 +166,6 @@ pub fn summary(kind: &str, list: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn writes(list: &[(&str, Write)]) -> BTreeMap<String, (usize, Write)> {
@@ -266,77 +202,14 @@ mod tests {
     #[test]
     fn only_who_was_just_signed_in_has_a_fresh_session() {
         let text = String::new;
-        let since = |since| Session { person: 0, cookie: text(), token: text(), since };
+        let since = |since| Session {
+            person: 0,
+            cookie: text(),
+            token: text(),
+            since,
+            standing: Standing::Open,
+        };
         assert!(is_fresh_session_at_risk(&[since(2.0), since(8.9)], 9.0));
         assert!(!is_fresh_session_at_risk(&[since(2.0), since(7.9), since(9.1)], 9.0));
-    }
-
-    fn sample(due: f64, took: f64, outcome: Outcome) -> Sample {
-        Sample { what: "write", due, sent: due, done: due + took, outcome }
-    }
-
-    const UNAVAILABLE: Outcome = Outcome::Unavailable { status: 503, malformed: None };
-
-    fn judged(sample: Sample, errors: Errors) -> Vec<String> {
-        let bound =
-            Bound { errors, recover: Duration::from_secs(3), slowest: Duration::from_secs(2) };
-        judge_answers(&[sample], Window { fault: 2.0, healed: 5.0 }, &bound)
-    }
-
-    #[test]
-    fn an_honest_error_within_the_window_is_no_violation() {
-        assert_eq!(judged(sample(2.5, 0.1, UNAVAILABLE), Errors::Honest), [""; 0]);
-        assert_eq!(judged(sample(7.9, 0.1, UNAVAILABLE), Errors::Honest), [""; 0]);
-    }
-
-    #[test]
-    fn each_rule_catches_what_it_is_for() {
-        let no_answer = Outcome::NoAnswer("broken".to_owned());
-        let malformed = Outcome::Unavailable { status: 502, malformed: Some("html".to_owned()) };
-        let wrong = Outcome::Wrong("500".to_owned());
-        let cases = [
-            (sample(1.0, 0.1, UNAVAILABLE), Errors::Honest, "failed before there was a fault"),
-            (sample(8.1, 0.1, UNAVAILABLE), Errors::Honest, "failed after the time for recovery"),
-            (sample(3.0, 2.1, UNAVAILABLE), Errors::Honest, "slow to say that it failed"),
-            (sample(3.0, 0.1, UNAVAILABLE), Errors::None, "nothing may fail here"),
-            (sample(3.0, 0.1, no_answer.clone()), Errors::Honest, "without an answer"),
-            (sample(3.0, 0.1, malformed), Errors::Honest, "an error of another form"),
-            (sample(3.0, 0.1, wrong), Errors::AlsoNoAnswer, "no fault explains this answer"),
-            (sample(3.0, 2.1, Outcome::Fine), Errors::None, "answered, but after too long a wait"),
-            (sample(8.1, 4.1, Outcome::Fine), Errors::None, "answered, but after too long a wait"),
-        ];
-        for (sample, errors, expected) in cases {
-            let found = judged(sample, errors);
-            assert_eq!(found.len(), 1, "{found:?}");
-            assert!(found[0].starts_with(expected), "{found:?} is not {expected:?}");
-        }
-        assert_eq!(judged(sample(3.0, 0.1, no_answer), Errors::AlsoNoAnswer), [""; 0]);
-    }
-
-    #[test]
-    fn a_wait_within_the_bound_is_none_nor_one_that_this_machine_had_before_the_fault() {
-        assert_eq!(judged(sample(3.0, 1.9, Outcome::Fine), Errors::None), [""; 0]);
-        let bound = Bound { errors: Errors::None, recover: Duration::ZERO, slowest: FAST };
-        let window = Window { fault: 2.0, healed: 5.0 };
-        let waits = |before: f64| {
-            let samples = [sample(0.0, before, Outcome::Fine), sample(3.0, 5.0, Outcome::Fine)];
-            judge_answers(&samples, window, &bound)
-        };
-        assert_eq!(waits(0.5).len(), 1);
-        assert_eq!(waits(1.5), [""; 0]);
-    }
-
-    #[test]
-    fn recovery_counts_from_the_end_of_the_fault() {
-        let window = Window { fault: 2.0, healed: 5.0 };
-        let fine = sample(6.0, 0.3, Outcome::Fine);
-        let samples = [sample(2.5, 0.1, UNAVAILABLE), sample(6.0, 0.1, UNAVAILABLE), fine];
-        let measured = measure(&samples, window);
-        assert_eq!(measured.count, 2);
-        assert_eq!(measured.seen, Some((0.5, 4.0)));
-        assert!((measured.recovered_after - 1.0).abs() < 1e-9);
-        assert!((measured.slowest - 0.3).abs() < 1e-9);
-        let none = measure(&[], window);
-        assert_eq!(none, Measured::default());
     }
 }

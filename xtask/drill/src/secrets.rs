@@ -61,7 +61,7 @@ pub fn leaks(log: &str, secrets: &BTreeSet<String>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workload::{Person, Session};
+    use crate::workload::{Person, Session, Standing};
 
     #[test]
     fn secrets_come_from_the_environment_and_from_the_workload() {
@@ -73,6 +73,7 @@ mod tests {
                 cookie: "session=cafecafecafecafe".to_owned(),
                 token: "beefbeefbeefbeef".to_owned(),
                 since: 0.0,
+                standing: Standing::Open,
             }],
             people: vec![Person { email: "e".to_owned(), password: "correct horse".to_owned() }],
             ..State::default()

@@ -110,8 +110,10 @@ impl<'a> Supervisor<'a> {
         sleep(WARM_UP + Duration::from_millis(seed % 500)).await;
 
         let scene = Scene::new(self.arena, workload.clone());
-        // The schedule signs somebody in every few seconds only, and most faults are over by then.
-        workload.sign_in_once(seed as usize % PEOPLE).await;
+        // The schedule signs somebody in or out every few seconds only, and most faults are over by then.
+        let person = seed as usize % PEOPLE;
+        workload.sign_out_once((person + PEOPLE / 2) % PEOPLE).await;
+        workload.sign_in_once(person).await;
         let (fault, fault_in_run) = (workload.now(), workload.run_now());
         let made = timeout(CASE_LIMIT, (case.run)(&scene)).await;
         let healed = scene.healed_at().unwrap_or_else(|| workload.now());
@@ -174,13 +176,9 @@ impl<'a> Supervisor<'a> {
         };
         violations.extend(checker::judge_answers(&samples, seen.window, &case.bound));
         violations.extend(probe::lie(&seen.readiness, &samples));
-        let count = match self.check_data(&mut violations).await {
-            Ok(count) => count,
-            Err(error) => {
-                violations.push(format!("what was written cannot be read: {error:#}"));
-                Count::default()
-            }
-        };
+        let snapshot = self.workload.journal.snapshot();
+        let (count, wrong) = checker::check_data(self.workload.client(), &snapshot).await;
+        violations.extend(wrong);
         self.workload.client().close_idle();
         match usage::settle(stack, &self.baseline).await {
             Ok((_, beyond)) => violations.extend(beyond),
@@ -190,39 +188,15 @@ impl<'a> Supervisor<'a> {
         Ok(report(case, self.seed, seen.window, &samples, count, violations))
     }
 
-    async fn check_data(&self, violations: &mut Vec<String>) -> Result<Count> {
-        let snapshot = self.workload.journal.snapshot();
-        let count = checker::check_writes(self.workload.client(), &snapshot).await?;
-        for (kind, list) in [
-            ("acknowledged and lost", &count.lost),
-            ("there more than once", &count.duplicated),
-            ("there and never written", &count.foreign),
-        ] {
-            if !list.is_empty() {
-                violations.push(checker::summary(kind, list));
-            }
-        }
-        let ended = checker::check_sessions(self.workload.client(), &snapshot).await?;
-        if !ended.is_empty() {
-            violations.push(checker::summary("sessions that ended", &ended));
-        }
-        Ok(count)
-    }
-
     /// Secrets in what the services logged since a moment.
     async fn leaks(&self, since: Duration) -> Result<Vec<String>> {
         let stack = &self.arena.stack;
         let example = fs::read_to_string(stack.root.join(".env.example"))?;
         let environment = fs::read_to_string(&stack.env_file)?;
         let secrets = secrets::of(&example, &environment, &self.workload.journal.snapshot());
-        let since = format!("{:.3}", since.as_secs_f64());
         let mut found = BTreeMap::new();
         for service in SERVICES {
-            let container = stack.container(service);
-            // Both streams: PostgreSQL writes to the second one.
-            let command = format!("docker logs --since {since} {container} 2>&1");
-            let log = crate::docker::run("sh", &["-c", &command], Duration::from_secs(60)).await?;
-            let leaks = secrets::leaks(&log, &secrets);
+            let leaks = secrets::leaks(&stack.log(service, since).await?, &secrets);
             if !leaks.is_empty() {
                 found.insert(service, leaks);
             }

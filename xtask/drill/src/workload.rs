@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 pub use answers::judge;
 pub use domain::{FILL, create, newest, next, page, texts};
-pub use journal::{Journal, Outcome, Person, Sample, Session, State, Write};
+pub use journal::{Journal, Outcome, Person, Sample, Session, Standing, State, Write};
 pub use schedule::{Op, PEOPLE, Schedule, seed_of_case};
 
 use crate::load::{Answer, Client, Failure, Pace, Request, run_open_loop};
@@ -133,6 +133,11 @@ impl Workload {
         self.sign_in(person, Instant::now()).await;
     }
 
+    /// One sign-in and its sign-out, outside the schedule.
+    pub async fn sign_out_once(&self, person: usize) {
+        self.sign_out(person, Instant::now()).await;
+    }
+
     /// The e-mail address of somebody.
     pub fn email_of(&self, person: usize) -> String {
         self.journal
@@ -161,6 +166,7 @@ impl Workload {
                 self.timed("read page", 200, Request::get("/about"), due).await.ok();
             }
             Op::SignIn { person } => self.sign_in(person, due).await,
+            Op::SignOut { person } => self.sign_out(person, due).await,
             Op::SignUp => {
                 let email = format!("{}-{number}@example.com", self.prefix);
                 let request = Request::post("/api/accounts", &credentials_of(&email));
@@ -172,11 +178,26 @@ impl Workload {
     }
 
     async fn sign_in(&self, person: usize, due: Instant) {
-        let Some(credentials) = self.credentials(person) else { return };
-        let request = Request::post("/api/session", &credentials);
-        if let Ok(answer) = self.timed("sign in", 200, request, due).await {
-            self.keep_session(person, &answer);
+        if let Some(session) = self.new_session(person, due).await {
+            self.journal.state().sessions.push(session);
         }
+    }
+
+    /// Signs in, and out again. The session is nobody else's, so that no other request can meet its end.
+    async fn sign_out(&self, person: usize, due: Instant) {
+        let Some(session) = self.new_session(person, due).await else { return };
+        let leaving = Session { standing: Standing::Leaving, ..session.clone() };
+        self.journal.state().sessions.push(leaving);
+        let request = sign(Request::delete("/api/session"), &session);
+        if self.timed("sign out", 204, request, Instant::now()).await.is_ok() {
+            self.journal.signed_out(&session.cookie);
+        }
+    }
+
+    async fn new_session(&self, person: usize, due: Instant) -> Option<Session> {
+        let request = Request::post("/api/session", &self.credentials(person)?);
+        let answer = self.timed("sign in", 200, request, due).await.ok()?;
+        session(person, &answer, self.run_now()).ok()
     }
 
     async fn write(
@@ -298,5 +319,5 @@ fn session(person: usize, answer: &Answer, since: f64) -> Result<Session> {
     let cookie = answer.headers.get(SET_COOKIE).and_then(|value| value.to_str().ok());
     let cookie = cookie.and_then(|value| value.split(';').next()).context("find the cookie")?;
     let token = answer.json()["csrf_token"].as_str().context("find the token")?.to_owned();
-    Ok(Session { person, cookie: cookie.to_owned(), token, since })
+    Ok(Session { person, cookie: cookie.to_owned(), token, since, standing: Standing::Open })
 }

@@ -11,7 +11,7 @@ use super::{Ask, CLIENT_LIMIT, Way};
 use crate::docker::docker;
 use crate::load::Client;
 use crate::stack::Stack;
-use crate::workload::Session;
+use crate::workload::{Session, Standing};
 
 /// How long a rival may take to start.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -97,7 +97,7 @@ async fn sessions(stack: &Stack) -> Result<Vec<Session>> {
         let cookie = format!("session=rival-{account}");
         // A rival looks at no token; it gets one all the same, so that the requests are alike.
         let token = "0".repeat(64);
-        sessions.push(Session { person, cookie, token, since: 0.0 });
+        sessions.push(Session { person, cookie, token, since: 0.0, standing: Standing::Open });
     }
     Ok(sessions)
 }

@@ -49,6 +49,11 @@ impl Request {
         Request { method: Method::GET, path, headers: Vec::new(), body: Vec::new() }
     }
 
+    /// A request without a body that deletes.
+    pub fn delete(path: impl Into<String>) -> Request {
+        Request { method: Method::DELETE, ..Request::get(path) }
+    }
+
     /// A request with a JSON document.
     pub fn post(path: impl Into<String>, body: &serde_json::Value) -> Request {
         let request =

@@ -13,6 +13,17 @@ pub enum Write {
     Unknown,
 }
 
+/// What is known of a session from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Given out: it must work.
+    Open,
+    /// A sign-out was sent, and not answered with 204: it may work.
+    Leaving,
+    /// The sign-out was answered with 204: it must not work.
+    Ended,
+}
+
 /// A session that was given out.
 #[derive(Clone, Debug)]
 pub struct Session {
@@ -24,6 +35,8 @@ pub struct Session {
     pub token: String,
     /// Seconds since the start of the run at which the answer came.
     pub since: f64,
+    /// What must be true of it.
+    pub standing: Standing,
 }
 
 /// Somebody with an account.
@@ -94,6 +107,14 @@ pub struct State {
     pub stale: Vec<String>,
 }
 
+impl State {
+    /// The newest session of somebody that must work.
+    pub fn session_of(&self, person: usize) -> Option<&Session> {
+        let works = |session: &&Session| session.standing == Standing::Open;
+        self.sessions.iter().filter(works).rfind(|session| session.person == person)
+    }
+}
+
 impl Journal {
     /// The state, for as long as the guard lives.
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -124,9 +145,18 @@ impl Journal {
         }
     }
 
-    /// The newest session of somebody, and how many of theirs there are.
+    /// The newest session of somebody that must work.
     pub fn session_of(&self, person: usize) -> Option<Session> {
-        self.state().sessions.iter().rfind(|session| session.person == person).cloned()
+        self.state().session_of(person).cloned()
+    }
+
+    /// Notes that a session was answered with 204 to its sign-out.
+    pub fn signed_out(&self, cookie: &str) {
+        let mut state = self.state();
+        let session = state.sessions.iter_mut().rfind(|session| session.cookie == cookie);
+        if let Some(session) = session {
+            session.standing = Standing::Ended;
+        }
     }
 
     /// Adds one request to the running case.

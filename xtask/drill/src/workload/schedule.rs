@@ -8,6 +8,8 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 pub const PEOPLE: usize = 8;
 /// One sign-in in so many requests: well below what one address may do.
 const SIGN_IN_EVERY: u64 = 400;
+/// One sign-out, with a sign-in of its own, in so many.
+const SIGN_OUT_EVERY: u64 = 800;
 
 /// One request, or a write with what belongs to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +39,11 @@ pub enum Op {
     Page,
     /// Signs in once more.
     SignIn {
+        /// Who.
+        person: usize,
+    },
+    /// Signs in once more, and out again.
+    SignOut {
         /// Who.
         person: usize,
     },
@@ -80,6 +87,7 @@ impl Iterator for Schedule {
         let op = match kind {
             _ if self.sign_up_at == Some(number) => Op::SignUp,
             _ if number % SIGN_IN_EVERY == SIGN_IN_EVERY / 2 => Op::SignIn { person },
+            _ if number % SIGN_OUT_EVERY == SIGN_OUT_EVERY / 2 => Op::SignOut { person },
             0..30 => Op::Write { person, retry, read_back, length },
             30..70 => Op::List { person },
             70..95 => Op::WhoAmI { person },
@@ -128,6 +136,7 @@ mod tests {
         let ops = first(3);
         let count = |wanted: fn(&Op) -> bool| ops.iter().filter(|(_, op)| wanted(op)).count();
         assert_eq!(count(|op| matches!(op, Op::SignIn { .. })), 5);
+        assert_eq!(count(|op| matches!(op, Op::SignOut { .. })), 2);
         assert!(count(|op| *op == Op::SignUp) <= 1);
         let writes = count(|op| matches!(op, Op::Write { .. }));
         assert!((500..700).contains(&writes), "{writes} writes");

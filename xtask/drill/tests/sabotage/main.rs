@@ -9,7 +9,7 @@ use std::time::Duration;
 use drill::cases::{Bound, Errors, FAST};
 use drill::checker::{self, Count, Window};
 use drill::load::{Client, Pace};
-use drill::workload::{Schedule, Workload};
+use drill::workload::{Schedule, Session, Standing, Workload};
 use model::{Model, Sabotage};
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -23,13 +23,21 @@ const WINDOW: Window = Window { fault: 1.0, healed: 2.5 };
 
 struct Found {
     count: Count,
+    /// What is wrong with what is there, as sentences.
+    wrong: Vec<String>,
     stale: usize,
-    ended: usize,
     writes: usize,
+    signed_out: usize,
     /// What is wrong with the answers, if each must come within a second.
     hasty: Vec<String>,
     /// And within the time that a case grants.
     patient: Vec<String>,
+}
+
+impl Found {
+    fn says(&self, kind: &str) -> bool {
+        self.wrong.iter().any(|sentence| sentence.starts_with(kind))
+    }
 }
 
 /// The same workload and the same checker as on a real stack.
@@ -57,13 +65,11 @@ async fn run(sabotage: Sabotage, seed: u64) -> Found {
         checker::judge_answers(&samples, WINDOW, &bound)
     };
     let (hasty, patient) = (judge(Duration::from_secs(1)), judge(FAST));
-    let ended = checker::check_sessions(workload.client(), &state).await.unwrap().len();
-    let count = match sabotage {
-        // Nobody can read a list without a session.
-        Sabotage::ForgetSessions => Count::default(),
-        _ => checker::check_writes(workload.client(), &state).await.unwrap(),
-    };
-    Found { count, stale, ended, writes: state.writes.len(), hasty, patient }
+    let (count, wrong) = checker::check_data(workload.client(), &state).await;
+    let is_out = |session: &&Session| session.standing == Standing::Ended;
+    let signed_out = state.sessions.iter().filter(is_out).count();
+    let writes = state.writes.len();
+    Found { count, wrong, stale, writes, signed_out, hasty, patient }
 }
 
 async fn each_time(sabotage: Sabotage, is_caught: impl Fn(&Found) -> bool) {
@@ -71,7 +77,7 @@ async fn each_time(sabotage: Sabotage, is_caught: impl Fn(&Found) -> bool) {
     for (seed, run) in runs {
         let found = run.await.unwrap();
         assert!(found.writes > 100, "seed {seed}: only {} writes", found.writes);
-        assert!(is_caught(&found), "seed {seed}: {sabotage:?} was not caught: {:?}", found.count);
+        assert!(is_caught(&found), "seed {seed}: {sabotage:?} was not caught: {:?}", found.wrong);
     }
 }
 
@@ -79,8 +85,9 @@ async fn each_time(sabotage: Sabotage, is_caught: impl Fn(&Found) -> bool) {
 async fn who_keeps_the_contract_is_not_accused() {
     each_time(Sabotage::None, |found| {
         found.count == Count::default()
+            && found.wrong.is_empty()
             && found.stale == 0
-            && found.ended == 0
+            && found.signed_out > 0
             && found.patient.is_empty()
     })
     .await;
@@ -124,5 +131,24 @@ async fn a_write_in_another_list_is_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn forgotten_sessions_have_ended() {
-    each_time(Sabotage::ForgetSessions, |found| found.ended > 0).await;
+    each_time(Sabotage::ForgetSessions, |found| found.says("sessions that ended")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_that_were_signed_out_must_not_work() {
+    each_time(Sabotage::KeepSessions, |found| {
+        found.says("sessions that were signed out and work") && found.count == Count::default()
+    })
+    .await;
+}
+
+/// An answer that says nothing about a session neither ends it nor hides what is known of the writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_nobody_can_ask_for_has_not_ended() {
+    each_time(Sabotage::HideSessions(100), |found| {
+        found.says("the sessions cannot be asked for")
+            && !found.says("sessions that ended")
+            && !found.count.lost.is_empty()
+    })
+    .await;
 }

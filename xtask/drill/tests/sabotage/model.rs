@@ -36,6 +36,10 @@ pub(crate) enum Sabotage {
     Misplace(usize),
     /// Every session of one moment is forgotten.
     ForgetSessions,
+    /// Signing out is answered with 204, and the session goes on working.
+    KeepSessions,
+    /// Whether a session works is answered with 503; one write in so many is thrown away.
+    HideSessions(usize),
 }
 
 /// How long a stalled answer is held back.
@@ -104,6 +108,8 @@ impl Model {
                 let person = self.state().sessions.get(&cookie).cloned();
                 let Some(person) = person else { return answer(401, &json!({})) };
                 match (method, path) {
+                    (Method::GET, "/api/session") if self.hides_sessions() => unavailable(),
+                    (Method::DELETE, "/api/session") => self.sign_out(&cookie),
                     (Method::GET, "/api/session") => {
                         answer(200, &json!({ "csrf_token": token(&cookie) }))
                     }
@@ -132,6 +138,17 @@ impl Model {
         answer
     }
 
+    fn hides_sessions(&self) -> bool {
+        matches!(self.sabotage, Sabotage::HideSessions(_))
+    }
+
+    fn sign_out(&self, cookie: &str) -> Answer {
+        if self.sabotage != Sabotage::KeepSessions {
+            self.state().sessions.remove(cookie);
+        }
+        answer(204, &Value::Null)
+    }
+
     /// Pages of fifty, so that the checker has to turn them.
     fn list(&self, person: &str, before: usize) -> Answer {
         let state = self.state();
@@ -157,7 +174,7 @@ impl Model {
         let mut delay = Duration::ZERO;
         match self.sabotage {
             _ if known => return (answer(201, &json!({})), delay),
-            Sabotage::Drop(every) if is_turn(every) => {}
+            Sabotage::Drop(every) | Sabotage::HideSessions(every) if is_turn(every) => {}
             Sabotage::Duplicate(every) if is_turn(every) => {
                 keep(person, text.clone());
                 keep(person, text);
@@ -195,7 +212,8 @@ fn token(cookie: &str) -> String {
 }
 
 fn answer(status: u16, body: &Value) -> Answer {
-    Response::builder().status(status).body(Full::new(Bytes::from(body.to_string()))).unwrap()
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    Response::builder().status(status).body(Full::new(Bytes::from(body))).unwrap()
 }
 
 fn unavailable() -> Answer {
