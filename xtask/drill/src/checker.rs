@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 
 pub use self::answers::{Measured, Window, judge_answers, measure};
 use crate::load::{Client, Request};
-use crate::workload::{self, Session, Standing, State, Write};
+use crate::workload::{self, Session, Standing, State, Write, Written};
 
 /// How many violations of one kind are spelled out.
 const SHOWN: usize = 3;
@@ -23,28 +23,33 @@ pub struct Count {
     pub duplicated: Vec<String>,
     /// There, and never sent.
     pub foreign: Vec<String>,
+    /// There, with another text than was sent.
+    pub altered: Vec<String>,
     /// Not acknowledged, and there once: the answer was lost, not the write.
     pub kept: usize,
 }
 
-/// Compares the writes with what each person's list holds.
-pub fn compare(
-    writes: &BTreeMap<String, (usize, Write)>,
-    found: &BTreeMap<usize, Vec<String>>,
-) -> Count {
+/// Compares the writes with the texts that each person's list holds.
+pub fn compare(writes: &BTreeMap<String, Written>, found: &BTreeMap<usize, Vec<String>>) -> Count {
     let mut times: BTreeMap<&str, usize> = BTreeMap::new();
     let mut count = Count::default();
-    for (person, keys) in found {
-        for key in keys {
+    for (person, texts) in found {
+        for text in texts {
+            let key = text.split(' ').next().unwrap_or_default();
             *times.entry(key).or_default() += 1;
-            // In somebody else's list it is as foreign as one that was never sent.
-            if writes.get(key).is_none_or(|(owner, _)| owner != person) {
-                count.foreign.push(key.clone());
+            match writes.get(key) {
+                Some(written) if written.person == *person => {
+                    if written.text != *text {
+                        count.altered.push(key.to_owned());
+                    }
+                }
+                // In somebody else's list it is as foreign as one that was never sent.
+                _ => count.foreign.push(key.to_owned()),
             }
         }
     }
-    for (key, (_, write)) in writes {
-        match (times.get(key.as_str()).copied().unwrap_or(0), write) {
+    for (key, written) in writes {
+        match (times.get(key.as_str()).copied().unwrap_or(0), written.write) {
             (0, Write::Acknowledged) => count.lost.push(key.clone()),
             (0, Write::Unknown) | (1, Write::Acknowledged) => {}
             (1, Write::Unknown) => count.kept += 1,
@@ -54,24 +59,27 @@ pub fn compare(
     count
 }
 
-/// Everything that one person wrote, as keys, newest first.
+/// Every text that one person wrote, newest first.
 ///
 /// # Errors
-/// A page cannot be read.
+/// A page cannot be read, or does not lead further back than the one before it.
 pub async fn read_all(client: &Client, session: &Session) -> Result<Vec<String>> {
-    let mut keys = Vec::new();
+    let mut texts = Vec::new();
     let mut before = None;
     loop {
         let request = workload::sign(workload::page(before), session);
         let answer = client.send(request).await.map_err(|failure| anyhow!("{failure}"))?;
         ensure!(answer.status == 200, "read what was written: the answer is {}", answer.status);
         let page = answer.json();
-        let first = |text: &str| text.split(' ').next().unwrap_or_default().to_owned();
-        keys.extend(workload::texts(&page).map(first));
-        before = workload::next(&page);
-        if before.is_none() {
-            return Ok(keys);
-        }
+        texts.extend(workload::texts(&page).map(str::to_owned));
+        let Some(next) = workload::next(&page) else { return Ok(texts) };
+        // A list that leads in a circle would be read for ever.
+        ensure!(
+            before.is_none_or(|before| next < before),
+            "read what was written: the page before {} leads on to {next}",
+            before.unwrap_or_default()
+        );
+        before = Some(next);
     }
 }
 
@@ -138,6 +146,7 @@ pub async fn check_data(client: &Client, state: &State) -> (Count, Vec<String>) 
         ("acknowledged and lost", &count.lost),
         ("there more than once", &count.duplicated),
         ("there and never written", &count.foreign),
+        ("there with another text than was written", &count.altered),
         ("sessions that ended", &sessions.ended),
         ("sessions that were signed out and work", &sessions.revived),
     ] {
@@ -168,35 +177,45 @@ pub fn summary(kind: &str, list: &[String]) -> String {
 mod tests {
     use super::*;
 
-    fn writes(list: &[(&str, Write)]) -> BTreeMap<String, (usize, Write)> {
-        list.iter().map(|(key, write)| ((*key).to_owned(), (0, *write))).collect()
+    fn writes(list: &[(&str, Write)]) -> BTreeMap<String, Written> {
+        let written = |(key, write): &(&str, Write)| {
+            (key.to_string(), Written { person: 0, text: format!("{key} text"), write: *write })
+        };
+        list.iter().map(written).collect()
     }
 
-    fn found(keys: &[&str]) -> BTreeMap<usize, Vec<String>> {
-        BTreeMap::from([(0, keys.iter().map(|key| (*key).to_owned()).collect())])
+    fn found(texts: &[&str]) -> BTreeMap<usize, Vec<String>> {
+        BTreeMap::from([(0, texts.iter().map(|text| (*text).to_owned()).collect())])
     }
 
     #[test]
     fn an_acknowledged_write_is_there_exactly_once() {
         let one = writes(&[("a", Write::Acknowledged)]);
-        assert_eq!(compare(&one, &found(&["a"])), Count::default());
+        assert_eq!(compare(&one, &found(&["a text"])), Count::default());
         assert_eq!(compare(&one, &found(&[])).lost, ["a"]);
-        assert_eq!(compare(&one, &found(&["a", "a"])).duplicated, ["a"]);
+        assert_eq!(compare(&one, &found(&["a text", "a text"])).duplicated, ["a"]);
     }
 
     #[test]
     fn an_unknown_write_is_there_at_most_once() {
         let one = writes(&[("a", Write::Unknown)]);
         assert_eq!(compare(&one, &found(&[])), Count::default());
-        assert_eq!(compare(&one, &found(&["a"])).kept, 1);
-        assert_eq!(compare(&one, &found(&["a", "a"])).duplicated, ["a"]);
+        assert_eq!(compare(&one, &found(&["a text"])).kept, 1);
+        assert_eq!(compare(&one, &found(&["a text", "a text"])).duplicated, ["a"]);
     }
 
     #[test]
     fn what_nobody_wrote_is_foreign_and_so_is_what_another_wrote() {
-        assert_eq!(compare(&writes(&[]), &found(&["x"])).foreign, ["x"]);
-        let theirs = BTreeMap::from([("a".to_owned(), (1, Write::Acknowledged))]);
-        assert_eq!(compare(&theirs, &found(&["a"])).foreign, ["a"]);
+        assert_eq!(compare(&writes(&[]), &found(&["x text"])).foreign, ["x"]);
+        let theirs = BTreeMap::from([(1, vec!["a text".to_owned()])]);
+        assert_eq!(compare(&writes(&[("a", Write::Acknowledged)]), &theirs).foreign, ["a"]);
+    }
+
+    #[test]
+    fn a_text_must_be_the_one_that_was_sent() {
+        for write in [Write::Acknowledged, Write::Unknown] {
+            assert_eq!(compare(&writes(&[("a", write)]), &found(&["a tex"])).altered, ["a"]);
+        }
     }
 
     #[test]

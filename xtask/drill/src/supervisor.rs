@@ -169,7 +169,8 @@ impl<'a> Supervisor<'a> {
         let samples = {
             let state = self.workload.journal.state();
             if !state.stale.is_empty() {
-                let kind = "acknowledged, and not in the list asked for afterwards";
+                let kind =
+                    "acknowledged, and not in the list asked for afterwards, as it was written";
                 violations.push(checker::summary(kind, &state.stale));
             }
             state.samples.clone()

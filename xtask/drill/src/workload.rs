@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 pub use answers::judge;
 pub use domain::{FILL, create, newest, next, page, texts};
-pub use journal::{Journal, Outcome, Person, Sample, Session, Standing, State, Write};
+pub use journal::{Journal, Outcome, Person, Sample, Session, Standing, State, Write, Written};
 pub use schedule::{Op, PEOPLE, Schedule, seed_of_case};
 
 use crate::load::{Answer, Client, Failure, Pace, Request, run_open_loop};
@@ -209,9 +209,9 @@ impl Workload {
         read_back: bool,
         due: Instant,
     ) -> bool {
-        self.journal.sending(key, person);
-        let text = format!("{key} {}", "x".repeat(length));
-        let request = self.signed(person, domain::write(key, text.trim_end()));
+        let text = text_of(key, length);
+        self.journal.sending(key, person, &text);
+        let request = self.signed(person, domain::write(key, &text));
         let pauses: &[Duration] = if retry { &RETRIES } else { &[] };
         let mut due = due;
         let mut pauses = pauses.iter();
@@ -219,7 +219,7 @@ impl Workload {
             if self.timed("write", 201, request.clone(), due).await.is_ok() {
                 self.journal.acknowledged(key);
                 if read_back {
-                    self.read_back(person, key).await;
+                    self.read_back(person, key, &text).await;
                 }
                 return true;
             }
@@ -230,12 +230,12 @@ impl Workload {
     }
 
     /// What was acknowledged is seen by whoever asks next.
-    async fn read_back(&self, person: usize, key: &str) {
+    async fn read_back(&self, person: usize, key: &str, written: &str) {
         let request = self.signed(person, domain::page(None));
         let Ok(answer) = self.timed("read back", 200, request, Instant::now()).await else {
             return;
         };
-        if !texts(&answer.json()).any(|text| text.split(' ').next() == Some(key)) {
+        if !texts(&answer.json()).any(|text| text == written) {
             self.journal.state().stale.push(key.to_owned());
         }
     }
@@ -304,6 +304,12 @@ fn schedule_with_numbers(schedule: Schedule) -> impl Iterator<Item = (u64, (u64,
 #[must_use]
 pub fn sign(request: Request, session: &Session) -> Request {
     request.header(COOKIE, &session.cookie).header(CSRF, &session.token)
+}
+
+/// The key, and so many characters that no other key has: a piece of another text is none of this one.
+fn text_of(key: &str, length: usize) -> String {
+    let rest: String = key.chars().cycle().take(length).collect();
+    format!("{key} {rest}").trim_end().to_owned()
 }
 
 /// Never used for anything but the drill; it must not be in a log all the same.

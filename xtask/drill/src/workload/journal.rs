@@ -13,6 +13,17 @@ pub enum Write {
     Unknown,
 }
 
+/// One write, by whoever sends it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Who.
+    pub person: usize,
+    /// The whole text, whose first word is its key.
+    pub text: String,
+    /// What is known of it.
+    pub write: Write,
+}
+
 /// What is known of a session from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -99,11 +110,11 @@ pub struct State {
     pub people: Vec<Person>,
     /// Every session that was given out.
     pub sessions: Vec<Session>,
-    /// Every write of the run, by its key, which its text begins with.
-    pub writes: BTreeMap<String, (usize, Write)>,
+    /// Every write of the run, by its key.
+    pub writes: BTreeMap<String, Written>,
     /// Every request of the running case.
     pub samples: Vec<Sample>,
-    /// Keys that were acknowledged and not in the list that was asked for afterwards.
+    /// Keys that were acknowledged and not in the list that was asked for afterwards, as they were written.
     pub stale: Vec<String>,
 }
 
@@ -134,14 +145,15 @@ impl Journal {
     }
 
     /// Notes that a write is about to be sent.
-    pub fn sending(&self, key: &str, person: usize) {
-        self.state().writes.entry(key.to_owned()).or_insert((person, Write::Unknown));
+    pub fn sending(&self, key: &str, person: usize, text: &str) {
+        let written = Written { person, text: text.to_owned(), write: Write::Unknown };
+        self.state().writes.entry(key.to_owned()).or_insert(written);
     }
 
     /// Notes that a write was answered with 201.
     pub fn acknowledged(&self, key: &str) {
-        if let Some(entry) = self.state().writes.get_mut(key) {
-            entry.1 = Write::Acknowledged;
+        if let Some(written) = self.state().writes.get_mut(key) {
+            written.write = Write::Acknowledged;
         }
     }
 

@@ -115,6 +115,18 @@ async fn delayed_writes_are_stale() {
     each_time(Sabotage::Delay(2), |found| found.stale > 0 && found.count.lost.is_empty()).await;
 }
 
+/// Its key is there, once, and its last character is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_truncated_text_is_another_one() {
+    each_time(Sabotage::Truncate(100), |found| !found.count.altered.is_empty()).await;
+}
+
+/// The checker says so instead of reading for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_leads_in_a_circle_cannot_be_read() {
+    each_time(Sabotage::RepeatPage, |found| found.says("what was written cannot be read")).await;
+}
+
 /// Nothing is missing and nothing failed: it only took long.
 #[tokio::test(flavor = "multi_thread")]
 async fn stalled_answers_are_late() {

@@ -32,8 +32,12 @@ pub(crate) enum Sabotage {
     Delay(usize),
     /// Kept and answered with 201, a good while later.
     Stall(usize),
+    /// Kept without the end of its text.
+    Truncate(usize),
     /// Kept in somebody else's list.
     Misplace(usize),
+    /// The second page of every list leads on to itself.
+    RepeatPage,
     /// Every session of one moment is forgotten.
     ForgetSessions,
     /// Signing out is answered with 204, and the session goes on working.
@@ -149,15 +153,19 @@ impl Model {
         answer(204, &Value::Null)
     }
 
-    /// Pages of fifty, so that the checker has to turn them.
+    /// Pages of fifteen, so that the checker has to turn them; nobody writes as many while they are read back.
     fn list(&self, person: &str, before: usize) -> Answer {
         let state = self.state();
         let texts = state.texts.get(person).map(Vec::as_slice).unwrap_or_default();
         let until = before.min(texts.len());
-        let from = until.saturating_sub(50);
+        let from = until.saturating_sub(15);
         let page = (from..until).rev().map(|id| json!({ "id": id, "text": texts[id] }));
         let page: Vec<Value> = page.collect();
-        let next = if from > 0 { json!(from) } else { Value::Null };
+        let next = match from {
+            _ if self.sabotage == Sabotage::RepeatPage && before <= texts.len() => json!(before),
+            0 => Value::Null,
+            _ => json!(from),
+        };
         answer(200, &json!({ "notes": page, "next_before": next }))
     }
 
@@ -189,6 +197,9 @@ impl Model {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     model.state().texts.entry(person).or_default().push(text);
                 });
+            }
+            Sabotage::Truncate(every) if is_turn(every) => {
+                keep(person, text[..text.len() - 1].to_owned());
             }
             Sabotage::Stall(every) if is_turn(every) => {
                 keep(person, text);
