@@ -1,6 +1,7 @@
 //! What must not be in a log: the stack's secrets, and the cookies, tokens and passwords of the
 //! workload.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use crate::workload::State;
@@ -45,14 +46,22 @@ fn names(example: &str) -> BTreeSet<&str> {
     names
 }
 
-/// The lines of a log that hold a secret, with the secret's first four characters in its place.
+/// The lines of a log that hold secrets, with the first four characters of each in its place.
 pub fn leaks(log: &str, secrets: &BTreeSet<String>) -> Vec<String> {
+    // The longest first: one that is a part of another must not hide the rest of it from the search.
+    let mut secrets: Vec<&String> = secrets.iter().collect();
+    secrets.sort_by_key(|secret| Reverse(secret.len()));
     let mut found = Vec::new();
     for line in log.lines() {
-        if let Some(secret) = secrets.iter().find(|secret| line.contains(secret.as_str())) {
-            let shown: String = secret.chars().take(4).collect();
-            let line = line.replace(secret.as_str(), &format!("{shown}…"));
-            found.push(line.chars().take(300).collect());
+        let mut masked = line.to_owned();
+        for secret in &secrets {
+            if masked.contains(secret.as_str()) {
+                let shown: String = secret.chars().take(4).collect();
+                masked = masked.replace(secret.as_str(), &format!("{shown}…"));
+            }
+        }
+        if masked != line {
+            found.push(masked.chars().take(300).collect());
         }
     }
     found
@@ -84,5 +93,13 @@ mod tests {
 
         let log = "all is well\n{\"cookie\":\"session=cafecafecafecafe\"}\n";
         assert_eq!(leaks(log, &secrets), ["{\"cookie\":\"session=cafe…\"}"]);
+    }
+
+    #[test]
+    fn every_secret_of_a_line_is_masked() {
+        let secrets = ["0123456789abcdef", "0123456789abcdef0123", "correct horse"];
+        let secrets = secrets.map(str::to_owned).into();
+        let log = "0123456789abcdef0123 and correct horse and 0123456789abcdef";
+        assert_eq!(leaks(log, &secrets), ["0123… and corr… and 0123…"]);
     }
 }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -12,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::arena::Arena;
-use crate::cases::{Case, Scene};
+use crate::cases::{Case, Ground, Scene};
 use crate::checker::{self, Count, Window};
 use crate::docker::docker;
 use crate::load::{Client, Pace};
@@ -46,6 +47,9 @@ pub struct Supervisor<'a> {
     workload: Workload,
     baseline: Usage,
     seed: u64,
+    /// Up to when the logs were searched, in time since 1970. At first to no moment: what a new stack
+    /// has logged at its start is to be searched too.
+    searched: Mutex<Duration>,
 }
 
 impl<'a> Supervisor<'a> {
@@ -59,7 +63,8 @@ impl<'a> Supervisor<'a> {
         let client = Client::new(&stack.address(), certificate.as_deref(), CLIENT_LIMIT)?;
         let workload = Workload::new(client);
         workload.populate(seed).await.context("sign the first people up")?;
-        let supervisor = Supervisor { arena, workload, baseline: Usage::default(), seed };
+        let (baseline, searched) = (Usage::default(), Mutex::default());
+        let supervisor = Supervisor { arena, workload, baseline, seed, searched };
         let warm = supervisor.workload.for_case(format!("drill-{seed:x}-warm"));
         let (stop, stopped) = watch::channel(false);
         let schedule = Schedule::new(seed_of_case(seed, "warm-up"));
@@ -97,7 +102,6 @@ impl<'a> Supervisor<'a> {
         let stack = &self.arena.stack;
         stack.wait_healthy(HEALTHY_LIMIT).await.context("begin with a healthy stack")?;
         let seed = seed_of_case(self.seed, case.name);
-        let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let workload = self.workload.for_case(format!("{:x}-{}", self.seed, case.name));
         let start = Instant::now();
         let (stop, stopped) = watch::channel(false);
@@ -135,7 +139,7 @@ impl<'a> Supervisor<'a> {
             violations.push(error.to_string());
         }
         let readiness = probes.await.context("the probe failed")?;
-        let seen = Seen { window, readiness, began };
+        let seen = Seen { window, readiness };
         self.judge(case, seen, violations).await
     }
 
@@ -185,16 +189,23 @@ impl<'a> Supervisor<'a> {
             Ok((_, beyond)) => violations.extend(beyond),
             Err(error) => violations.push(format!("what it holds cannot be measured: {error:#}")),
         }
-        violations.extend(self.leaks(seen.began).await?);
+        match self.leaks(case).await {
+            Ok(leaks) => violations.extend(leaks),
+            Err(error) => violations.push(format!("the logs cannot be searched: {error:#}")),
+        }
         Ok(report(case, self.seed, seen.window, &samples, count, violations))
     }
 
-    /// Secrets in what the services logged since a moment.
-    async fn leaks(&self, since: Duration) -> Result<Vec<String>> {
+    /// Secrets in what the services logged since the last search.
+    async fn leaks(&self, case: &Case) -> Result<Vec<String>> {
         let stack = &self.arena.stack;
         let example = fs::read_to_string(stack.root.join(".env.example"))?;
         let environment = fs::read_to_string(&stack.env_file)?;
         let secrets = secrets::of(&example, &environment, &self.workload.journal.snapshot());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let last = *self.searched.lock().unwrap_or_else(PoisonError::into_inner);
+        // Where the clock was moved, so were the times in the log: all of it is searched then.
+        let since = if case.ground == Ground::Machine { Duration::ZERO } else { last };
         let mut found = BTreeMap::new();
         for service in SERVICES {
             let leaks = secrets::leaks(&stack.log(service, since).await?, &secrets);
@@ -202,6 +213,8 @@ impl<'a> Supervisor<'a> {
                 found.insert(service, leaks);
             }
         }
+        // Only now: what could not be read this time is read the next time.
+        *self.searched.lock().unwrap_or_else(PoisonError::into_inner) = now;
         let sentences = found.iter().map(|(service, lines)| {
             checker::summary(&format!("a secret in the log of {service}"), lines)
         });
@@ -213,7 +226,6 @@ impl<'a> Supervisor<'a> {
 struct Seen {
     window: Window,
     readiness: Vec<Readiness>,
-    began: Duration,
 }
 
 fn report(
