@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use clap::builder::PossibleValuesParser;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use drill::arena::Arena;
@@ -98,6 +99,7 @@ async fn run(cli: &Cli) -> Result<bool> {
         return Ok(true);
     }
     let cases = chosen(cli);
+    raise_descriptors()?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let seed = cli.seed.unwrap_or_else(|| u64::from(now.subsec_nanos()) ^ now.as_secs());
     eprintln!("{} cases, seed {seed}, {RATE} requests a second", cases.len());
@@ -128,6 +130,14 @@ async fn run(cli: &Cli) -> Result<bool> {
     eprintln!("\n{}", report::table(&report));
     eprintln!("{}\n{}", report::summary(&report), folder.join("report.html").display());
     Ok(report.is_clean())
+}
+
+/// As many as this user may have: thousands of connections are open at a time in one of the cases, and
+/// what a shell grants is often 1024.
+fn raise_descriptors() -> Result<()> {
+    let granted = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: granted.maximum, ..granted };
+    setrlimit(Resource::Nofile, raised).context("raise the limit of open descriptors (ulimit -n)")
 }
 
 /// Root, environment file, xtask and the report's folder: clap has made sure of them.

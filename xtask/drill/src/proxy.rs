@@ -2,6 +2,7 @@
 //! resets, and goes silent. It runs in the drill's process, on this machine's side of the bridge,
 //! and listens on nothing that another machine could reach.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +19,8 @@ use crate::stack::Stack;
 
 /// How long a connection to the service may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// Before the next try, when a connection cannot be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How the network behaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,14 +75,16 @@ impl Proxy {
             answers: Arc::default(),
             disturbed: Arc::default(),
         };
-        let accepting = proxy.clone();
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let (proxy, stack) = (accepting.clone(), stack.clone());
-                // A connection that fails ends; the backend sees that and tries again.
-                tokio::spawn(async move { proxy.serve(&stack, client).await });
-            }
-        });
+        let (accepting, listener) = (proxy.clone(), Arc::new(listener));
+        let accept = move || {
+            let listener = listener.clone();
+            async move { listener.accept().await.map(|(client, _)| client) }
+        };
+        tokio::spawn(accept_all(accept, move |client| {
+            let (proxy, stack) = (accepting.clone(), stack.clone());
+            // A connection that fails ends; the backend sees that and tries again.
+            tokio::spawn(async move { proxy.serve(&stack, client).await });
+        }));
         Ok(proxy)
     }
 
@@ -191,6 +196,20 @@ impl Proxy {
     }
 }
 
+/// Hands every connection on, for ever. One that cannot be accepted is no reason to end: descriptors that
+/// are used up are free again in a moment, and a proxy that has ended would be a fault that nobody made.
+async fn accept_all<C, F>(accept: impl Fn() -> F, serve: impl Fn(C))
+where
+    F: Future<Output = io::Result<C>>,
+{
+    loop {
+        match accept().await {
+            Ok(client) => serve(client),
+            Err(_) => sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
@@ -217,4 +236,31 @@ async fn silence(mut from: ReadHalf<'_>) -> End {
 async fn hold(mut client: TcpStream) {
     let (from, _to) = client.split();
     silence(from).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_connection_that_cannot_be_accepted_ends_no_proxy() {
+        let tries = AtomicU64::new(0);
+        let accept = || {
+            let number = tries.fetch_add(1, Ordering::Relaxed);
+            async move {
+                match number {
+                    0 => Ok("first"),
+                    1 | 2 => Err(io::Error::from_raw_os_error(24)), // EMFILE
+                    3 => Ok("second"),
+                    _ => std::future::pending().await,
+                }
+            }
+        };
+        let (sender, mut served) = mpsc::unbounded_channel();
+        let serve = |client| sender.send(client).unwrap();
+        let _ = timeout(Duration::from_secs(60), accept_all(accept, serve)).await;
+        assert_eq!([served.try_recv(), served.try_recv()], [Ok("first"), Ok("second")]);
+    }
 }
