@@ -7,6 +7,7 @@ mod exhaust;
 mod kill;
 mod log;
 mod machine;
+mod memory;
 mod network;
 mod operate;
 mod pause;

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -25,19 +25,31 @@ pub async fn docker(args: &[&str]) -> Result<String> {
 /// # Errors
 /// It cannot be started, fails, or takes longer than `limit`.
 pub async fn run(program: &str, args: &[&str], limit: Duration) -> Result<String> {
-    let shown = format!("{program} {}", args.join(" "));
-    let mut command = command(program);
-    // A process group of its own: Ctrl-C is for the drill, which then puts things right.
-    command.args(args).stdin(Stdio::null()).process_group(0).kill_on_drop(true);
-    let output = timeout(limit, command.output())
-        .await
-        .with_context(|| format!("`{shown}` took longer than {} s", limit.as_secs()))?
-        .with_context(|| format!("start `{shown}`"))?;
+    let output = output(program, args, limit).await?;
     if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr);
+        let (shown, text) = (shown(program, args), String::from_utf8_lossy(&output.stderr));
         bail!("`{shown}` failed ({}): {}", output.status, text.trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs a program to its end, whatever that is.
+///
+/// # Errors
+/// It cannot be started, or takes longer than `limit`.
+pub async fn output(program: &str, args: &[&str], limit: Duration) -> Result<Output> {
+    let shown = shown(program, args);
+    let mut command = command(program);
+    // A process group of its own: Ctrl-C is for the drill, which then puts things right.
+    command.args(args).stdin(Stdio::null()).process_group(0).kill_on_drop(true);
+    timeout(limit, command.output())
+        .await
+        .with_context(|| format!("`{shown}` took longer than {} s", limit.as_secs()))?
+        .with_context(|| format!("start `{shown}`"))
+}
+
+fn shown(program: &str, args: &[&str]) -> String {
+    format!("{program} {}", args.join(" "))
 }
 
 /// Runs a program whose output the person sees.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Bound, Case, Errors, FAST, Ground, crowd, damage, exhaust, kill, log, machine, network,
+    Bound, Case, Errors, FAST, Ground, crowd, damage, exhaust, kill, log, machine, memory, network,
     operate, pause, restart, space,
 };
 
@@ -85,10 +85,10 @@ pub const CASES: &[Case] = &[
     case("slow-loris", "600 clients send the head of a request drop by drop", UNSEEN, crowd::slow_loris),
     case("connection-flood", "4096 connections without a request for 6 s", no_answer(2), crowd::flood),
 
-    case("memory-backend", "no memory left for the backend", honest(5), exhaust::backend_memory),
-    case("memory-postgres", "no memory left for PostgreSQL", honest(12), exhaust::postgres_memory),
-    case("memory-redis", "no memory left for Redis", honest(5), exhaust::redis_memory),
-    case("memory-nginx", "no memory left for nginx", no_answer(5), exhaust::nginx_memory),
+    case("memory-backend", "no memory left for the backend", honest(5), memory::backend),
+    case("memory-postgres", "no memory left for PostgreSQL", honest(12), memory::postgres),
+    case("memory-redis", "no memory left for Redis", honest(5), memory::redis),
+    case("memory-nginx", "no memory left for nginx", no_answer(5), memory::nginx),
 
     case("stop-backend", "SIGSTOP of the backend for 30 s", honest(5).told_after(15), pause::backend),
     case("stop-postgres", "SIGSTOP of PostgreSQL for 30 s", honest(5).told_after(10), pause::postgres),
