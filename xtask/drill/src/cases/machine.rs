@@ -8,6 +8,7 @@ use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 
 use super::{Running, Scene};
 use crate::docker::{docker, run};
+use crate::stack::SERVICES;
 use crate::undo::Undo;
 
 /// A restart ends every container gracefully, and PostgreSQL may take its time.
@@ -31,14 +32,31 @@ const HOUR: i64 = 3600;
 /// The engine ends and comes back, and every container with it.
 pub(super) fn engine(scene: &Scene) -> Running<'_> {
     Box::pin(async move {
+        let before = started(scene).await?;
         // In a session of its own: a drill that is ended meanwhile leaves no machine without an engine.
         let words = ["--wait", "sh", "-ec", RESTART_ENGINE];
         run("setsid", &words, RESTART).await.context("restart the engine")?;
         let answers = async || Ok(docker(&["version"]).await.is_ok());
         scene.expect("the engine answers again", RESTART, answers).await;
         scene.healed();
+        let are_new = || async { Ok(are_all_new(&before, &started(scene).await?)) };
+        scene.expect("every service was started anew", RESTART, are_new).await;
         Ok(())
     })
+}
+
+/// When each service was started, as the engine says it.
+async fn started(scene: &Scene) -> Result<Vec<String>> {
+    let mut moments = Vec::new();
+    for service in SERVICES {
+        moments.push(scene.stack.inspect(service, "{{.State.StartedAt}}").await?);
+    }
+    Ok(moments)
+}
+
+/// An engine can be told to leave containers alone when it ends (`live-restore`): that would be no fault.
+fn are_all_new(before: &[String], after: &[String]) -> bool {
+    before.len() == after.len() && before.iter().zip(after).all(|(before, after)| before != after)
 }
 
 /// Puts the clock back when dropped, by as much as it was moved.
@@ -89,4 +107,16 @@ pub(super) fn clock_ahead(scene: &Scene) -> Running<'_> {
 
 pub(super) fn clock_behind(scene: &Scene) -> Running<'_> {
     Box::pin(off(scene, -HOUR))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_that_was_left_alone_was_not_restarted() {
+        let moments = |list: [&str; 2]| list.map(str::to_owned);
+        assert!(are_all_new(&moments(["1", "2"]), &moments(["3", "4"])));
+        assert!(!are_all_new(&moments(["1", "2"]), &moments(["3", "2"])));
+    }
 }

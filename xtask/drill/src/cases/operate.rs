@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::{Running, Scene};
 use crate::stack::kill;
@@ -14,6 +15,8 @@ const REPORT: Duration = Duration::from_secs(8);
 /// How often a migration is tried, and the pause between, as the backend's engine does it.
 const ATTEMPTS: usize = 10;
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long a killed service may take to come back, and the next backup to begin its dump.
+const UP: Duration = Duration::from_secs(20);
 
 /// A change of a table waits for a long transaction, and everybody else waits behind the change: its
 /// time-out for locks must let them through.
@@ -51,49 +54,81 @@ pub(super) fn migration(scene: &Scene) -> Running<'_> {
 }
 
 /// Backups, one after the other, while data services are killed. Each is whole or none at all, and
-/// the one that is taken afterwards restores.
+/// all that there are afterwards restore.
 pub(super) fn backup(scene: &Scene) -> Running<'_> {
     Box::pin(async move {
         let is_over = AtomicBool::new(false);
         let backups = async {
+            let mut failed = 0;
             while !is_over.load(Ordering::Relaxed) {
                 // It may fail, and it may not: what is kept afterwards counts.
-                let _ = scene.xtask(&["backup"]).await;
+                failed += u32::from(scene.xtask(&["backup"]).await.is_err());
             }
+            failed
         };
         let kills = async {
-            for service in ["postgres", "redis", "postgres"] {
-                scene.hold(Duration::from_millis(900)).await;
-                scene.stack.wait_up(service, Duration::from_secs(20)).await?;
-                kill(scene.stack.pid(service).await?).await?;
-            }
-            anyhow::Ok(())
-        };
-        let kills = async {
-            let killed = kills.await;
+            let killed = kills(scene).await;
             is_over.store(true, Ordering::Relaxed);
             killed
         };
-        let ((), killed) = tokio::join!(backups, kills);
+        let (failed, killed) = tokio::join!(backups, kills);
         scene.healed();
         killed?;
+        ensure!(failed > 0, "no backup was broken by a kill");
         scene.stack.wait_healthy(Duration::from_secs(30)).await?;
-        if let Err(error) = scene.xtask(&["backup", "--verify"]).await {
+        if let Err(error) = scene.xtask(&["backup"]).await {
             scene.violation(format!("no backup can be taken after the faults: {error:#}"));
         }
-        for damaged in damaged(&scene.xtask(&["backup", "list", "--format", "json"]).await?)? {
+        let list = scene.xtask(&["backup", "list", "--format", "json"]).await?;
+        for damaged in damaged(&list)? {
             scene.violation(format!("a backup that is not whole is kept: {damaged}"));
+        }
+        for id in ids(&list)? {
+            if let Err(error) = scene.xtask(&["backup", "verify", &id]).await {
+                scene.violation(format!("a backup that is kept does not restore: {error:#}"));
+            }
         }
         Ok(())
     })
 }
 
+/// At some moment twice, and once in the midst of a dump.
+async fn kills(scene: &Scene) -> Result<()> {
+    for (service, in_a_dump) in [("postgres", false), ("redis", false), ("postgres", true)] {
+        scene.hold(Duration::from_millis(900)).await;
+        scene.stack.wait_up(service, UP).await?;
+        let deadline = Instant::now() + UP;
+        while in_a_dump && !is_dumping(scene).await? {
+            ensure!(Instant::now() < deadline, "no dump was seen within {} s", UP.as_secs());
+        }
+        kill(scene.stack.pid(service).await?).await?;
+    }
+    Ok(())
+}
+
+async fn is_dumping(scene: &Scene) -> Result<bool> {
+    let processes = scene.stack.processes("postgres").await?;
+    Ok(processes.iter().any(|(_, args)| args.starts_with("pg_dump ")))
+}
+
 /// The backups of a list that cannot be restored.
 fn damaged(list: &str) -> Result<Vec<String>> {
-    let list: Value = serde_json::from_str(list).context("read the list of backups")?;
-    let lines = list.as_array().context("find the backups in their list")?;
+    let lines = lines(list)?;
     let damaged = lines.iter().filter(|line| !line["damage"].is_null());
     Ok(damaged.map(Value::to_string).collect())
+}
+
+/// The names of the others.
+fn ids(list: &str) -> Result<Vec<String>> {
+    let lines = lines(list)?;
+    let whole = lines.iter().filter(|line| line["damage"].is_null());
+    let ids: Vec<String> = whole.filter_map(|line| Some(line["id"].as_str()?.to_owned())).collect();
+    ensure!(!ids.is_empty(), "there is no backup in {list}");
+    Ok(ids)
+}
+
+fn lines(list: &str) -> Result<Vec<Value>> {
+    serde_json::from_str(list).context("read the list of backups")
 }
 
 #[cfg(test)]
@@ -106,5 +141,7 @@ mod tests {
         let found = damaged(list).unwrap();
         assert_eq!(found.len(), 1);
         assert!(found[0].contains("a file is missing"));
+        assert_eq!(ids(list).unwrap(), ["a"]);
+        assert!(ids("[]").is_err());
     }
 }

@@ -1,8 +1,9 @@
 //! The graceful end: what an operator does, and what must cost as little as possible.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use tokio::time::Instant;
 
@@ -14,7 +15,9 @@ use crate::stack::signal;
 /// whoever uses it up was killed.
 const LIMIT: Duration = Duration::from_secs(8);
 /// How long somebody's account is locked: shorter than the application waits for a lock (3 s).
-const SLOW: Duration = Duration::from_millis(2200);
+const SLOW: Duration = Duration::from_millis(2600);
+/// How long the engine may take to start a service again that has ended.
+const BACK: Duration = Duration::from_secs(20);
 
 async fn restart(scene: &Scene, service: &str) -> Result<()> {
     let (begun, before) = (Instant::now(), scene.stack.pid(service).await?);
@@ -47,28 +50,49 @@ pub(super) fn redis(scene: &Scene) -> Running<'_> {
 /// A write waits for a lock when the backend is told to end: it must be answered all the same.
 pub(super) fn with_a_slow_request(scene: &Scene) -> Running<'_> {
     Box::pin(async move {
+        let before = scene.stack.pid("backend").await?;
         let statement = format!(
             "SELECT FROM accounts WHERE email = '{}' FOR UPDATE; SELECT pg_sleep({})",
             scene.workload.email_of(0),
             SLOW.as_secs_f64()
         );
         let lock = scene.stack.sql(&statement);
+        let is_answered = AtomicBool::new(false);
         let write = async {
             scene.hold(Duration::from_millis(500)).await;
-            let write = scene.workload.write_once(0, "slow");
-            let end = async {
-                scene.hold(Duration::from_millis(300)).await;
-                signal(scene.stack.pid("backend").await?, Signal::TERM)
-            };
-            let (written, ended) = tokio::join!(write, end);
-            scene.healed();
-            ended.map(|()| written)
+            let written = scene.workload.write_once(0, "slow").await;
+            is_answered.store(true, Ordering::Relaxed);
+            written
         };
-        let (locked, written) = tokio::join!(lock, write);
+        let end = async {
+            scene.hold(Duration::from_millis(800)).await;
+            let waiting = waiting(scene).await?;
+            signal(before, Signal::TERM)?;
+            let is_answered = is_answered.load(Ordering::Relaxed);
+            ensure!(
+                waiting > 0 && !is_answered,
+                "no write was waiting when the backend had to end"
+            );
+            Ok(())
+        };
+        let (locked, written, ended) = tokio::join!(lock, write, end);
+        scene.healed();
         locked?;
-        if !written? {
+        ended?;
+        if !written {
             scene.violation("a request in flight was cut off by a graceful end");
         }
+        let is_another = || async { Ok(scene.stack.pid("backend").await? != before) };
+        scene.expect("the backend ends, and the engine starts another", BACK, is_another).await;
         Ok(())
     })
+}
+
+/// How many of the application's statements wait for a lock.
+async fn waiting(scene: &Scene) -> Result<u32> {
+    let count = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = '{}' AND wait_event_type = 'Lock'",
+        scene.stack.value("PG_USER")
+    );
+    scene.stack.sql(&count).await?.parse().context("count who waits for a lock")
 }
