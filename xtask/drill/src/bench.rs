@@ -24,6 +24,8 @@ pub use rivals::Rivals;
 const SETTLE: Duration = Duration::from_millis(300);
 /// How long it is measured, each time.
 const WINDOW: Duration = Duration::from_millis(2500);
+/// How long the answers to what was asked in that time are waited for.
+const DRAIN: Duration = Duration::from_secs(5);
 /// Above the backend's own deadline.
 const CLIENT_LIMIT: Duration = Duration::from_secs(12);
 /// As many connections at the limit as keep every way busy, Node's cluster included.
@@ -223,6 +225,7 @@ fn fire(ask: Ask, load: Load, way: &Way) -> Fire {
         load,
         settle: SETTLE,
         window: WINDOW,
+        drain: DRAIN,
     }
 }
 
@@ -234,7 +237,7 @@ async fn measure(row: &mut Row, way: &Way, meters: &Meters) -> Result<()> {
     }
     row.latency.add(&volley.latency).context("add up a run")?;
     row.errors += volley.errors;
-    row.rates.push(volley.answers as f64 / volley.seconds);
+    row.rates.push(volley.rate);
     let runs = row.rates.len() as f64;
     for (mean, share) in row.processor.iter_mut().zip(volley.shares()) {
         *mean += (share - *mean) / runs;

@@ -108,10 +108,16 @@ fn verdict(is_met: bool) -> &'static str {
     if is_met { "met" } else { "missed" }
 }
 
+/// Of an even number, the mean of the middle two.
 fn median(values: &[f64]) -> f64 {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
+    let middle = values.len() / 2;
+    match (values.get(middle), values.len() % 2) {
+        (None, _) => 0.0,
+        (Some(upper), 0) => f64::midpoint(values[middle - 1], *upper),
+        (Some(only), _) => *only,
+    }
 }
 
 fn millis(micros: u64) -> String {
@@ -132,6 +138,13 @@ mod tests {
         latency.saturating_record(1500);
         let (load, rates) = (Load::Limit(32), rates.to_vec());
         Row { ask, load, way, latency, rates, errors: 0, processor: [0.5; 5] }
+    }
+
+    #[test]
+    fn the_median_of_an_even_number_of_runs_lies_between_the_middle_two() {
+        let medians =
+            [vec![], vec![3.0], vec![4.0, 1.0], vec![9.0, 1.0, 2.0], vec![9.0, 1.0, 4.0, 2.0]];
+        assert_eq!(medians.map(|values| median(&values)), [0.0, 3.0, 2.5, 2.0, 3.0]);
     }
 
     #[test]
