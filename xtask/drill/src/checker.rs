@@ -163,7 +163,8 @@ const FRESH: f64 = 1.0;
 /// Whether somebody was signed in so shortly before a moment (in seconds since the start of the run) that
 /// nothing but what was just acknowledged speaks for them: what a fault takes first.
 pub fn is_fresh_session_at_risk(sessions: &[Session], fault: f64) -> bool {
-    sessions.iter().any(|session| (fault - FRESH..=fault).contains(&session.since))
+    let mut open = sessions.iter().filter(|session| session.standing == Standing::Open);
+    open.any(|session| (fault - FRESH..=fault).contains(&session.since))
 }
 
 /// One sentence for any number of violations of a kind.
@@ -230,5 +231,7 @@ mod tests {
         };
         assert!(is_fresh_session_at_risk(&[since(2.0), since(8.9)], 9.0));
         assert!(!is_fresh_session_at_risk(&[since(2.0), since(7.9), since(9.1)], 9.0));
+        let out = Session { standing: Standing::Ended, ..since(8.9) };
+        assert!(!is_fresh_session_at_risk(&[out], 9.0));
     }
 }
