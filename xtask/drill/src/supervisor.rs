@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::arena::Arena;
-use crate::cases::{Case, Ground, Scene};
+use crate::cases::{CASES, Case, Ground, Scene};
 use crate::checker::{self, Count, Window};
 use crate::docker::docker;
 use crate::load::{Client, Pace};
@@ -63,6 +63,7 @@ impl<'a> Supervisor<'a> {
         let client = Client::new(&stack.address(), certificate.as_deref(), CLIENT_LIMIT)?;
         let workload = Workload::new(client);
         workload.populate(seed).await.context("sign the first people up")?;
+        workload.sign_everybody_in().await;
         let (baseline, searched) = (Usage::default(), Mutex::default());
         let supervisor = Supervisor { arena, workload, baseline, seed, searched };
         let warm = supervisor.workload.for_case(format!("drill-{seed:x}-warm"));
@@ -115,7 +116,9 @@ impl<'a> Supervisor<'a> {
 
         let scene = Scene::new(self.arena, workload.clone());
         // The schedule signs somebody in or out every few seconds only, and most faults are over by then.
-        let person = seed as usize % PEOPLE;
+        // One after the other, because of what one account may do.
+        let number = CASES.iter().position(|other| other.name == case.name);
+        let person = number.unwrap_or_default() % PEOPLE;
         workload.sign_out_once((person + PEOPLE / 2) % PEOPLE).await;
         workload.sign_in_once(person).await;
         let (fault, fault_in_run) = (workload.now(), workload.run_now());

@@ -97,6 +97,13 @@ impl Workload {
         Ok(())
     }
 
+    /// Signs everybody in once more, so that each has a session that nobody uses and that can be signed out.
+    pub async fn sign_everybody_in(&self) {
+        for person in 0..PEOPLE {
+            self.sign_in_once(person).await;
+        }
+    }
+
     /// Runs the schedule until `stop` turns true, and waits for the last answers. Fails if some
     /// never end.
     pub async fn run(
@@ -133,9 +140,13 @@ impl Workload {
         self.sign_in(person, Instant::now()).await;
     }
 
-    /// One sign-in and its sign-out, outside the schedule.
+    /// One sign-out, outside the schedule: of this person, or of the next one who has a session to spare.
     pub async fn sign_out_once(&self, person: usize) {
-        self.sign_out(person, Instant::now()).await;
+        for turn in 0..PEOPLE {
+            if self.sign_out((person + turn) % PEOPLE, Instant::now()).await {
+                return;
+            }
+        }
     }
 
     /// The e-mail address of somebody.
@@ -166,7 +177,9 @@ impl Workload {
                 self.timed("read page", 200, Request::get("/about"), due).await.ok();
             }
             Op::SignIn { person } => self.sign_in(person, due).await,
-            Op::SignOut { person } => self.sign_out(person, due).await,
+            Op::SignOut { person } => {
+                self.sign_out(person, due).await;
+            }
             Op::SignUp => {
                 let email = format!("{}-{number}@example.com", self.prefix);
                 let request = Request::post("/api/accounts", &credentials_of(&email));
@@ -178,26 +191,22 @@ impl Workload {
     }
 
     async fn sign_in(&self, person: usize, due: Instant) {
-        if let Some(session) = self.new_session(person, due).await {
-            self.journal.state().sessions.push(session);
+        let Some(credentials) = self.credentials(person) else { return };
+        let request = Request::post("/api/session", &credentials);
+        if let Ok(answer) = self.timed("sign in", 200, request, due).await {
+            self.keep_session(person, &answer);
         }
     }
 
-    /// Signs in, and out again. The session is nobody else's, so that no other request can meet its end.
-    async fn sign_out(&self, person: usize, due: Instant) {
-        let Some(session) = self.new_session(person, due).await else { return };
-        let leaving = Session { standing: Standing::Leaving, ..session.clone() };
-        self.journal.state().sessions.push(leaving);
+    /// Signs one out that nobody uses any more; false if this person has none.
+    async fn sign_out(&self, person: usize, due: Instant) -> bool {
+        let began = (self.case - self.run).as_secs_f64();
+        let Some(session) = self.journal.leaving(person, began) else { return false };
         let request = sign(Request::delete("/api/session"), &session);
-        if self.timed("sign out", 204, request, Instant::now()).await.is_ok() {
+        if self.timed("sign out", 204, request, due).await.is_ok() {
             self.journal.signed_out(&session.cookie);
         }
-    }
-
-    async fn new_session(&self, person: usize, due: Instant) -> Option<Session> {
-        let request = Request::post("/api/session", &self.credentials(person)?);
-        let answer = self.timed("sign in", 200, request, due).await.ok()?;
-        session(person, &answer, self.run_now()).ok()
+        true
     }
 
     async fn write(

@@ -162,6 +162,21 @@ impl Journal {
         self.state().session_of(person).cloned()
     }
 
+    /// Notes that the oldest session of somebody is about to be signed out, and returns it. It must be one
+    /// that no request can meet in its end: every request takes the newest, and this one was not the newest
+    /// any more at `began`, before which all earlier requests were answered.
+    pub fn leaving(&self, person: usize, began: f64) -> Option<Session> {
+        let mut state = self.state();
+        let is_theirs = |session: &&mut Session| {
+            let is_open = session.standing == Standing::Open;
+            session.person == person && is_open && session.since < began
+        };
+        let mut open = state.sessions.iter_mut().filter(is_theirs);
+        let (oldest, _newer) = (open.next()?, open.next()?);
+        oldest.standing = Standing::Leaving;
+        Some(oldest.clone())
+    }
+
     /// Notes that a session was answered with 204 to its sign-out.
     pub fn signed_out(&self, cookie: &str) {
         let mut state = self.state();
@@ -181,5 +196,29 @@ impl Journal {
         let mut state = self.state();
         state.stale.clear();
         std::mem::take(&mut state.samples)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_session_that_no_request_uses_is_signed_out() {
+        let journal = Journal::default();
+        for (person, since) in [(0, 1.0), (1, 1.0), (0, 2.0), (0, 9.0)] {
+            let (cookie, token) = (format!("{person} {since}"), String::new());
+            let session = Session { person, cookie, token, since, standing: Standing::Open };
+            journal.state().sessions.push(session);
+        }
+        assert!(journal.leaving(1, 5.0).is_none(), "it is the only one");
+        let leaving = journal.leaving(0, 5.0).unwrap();
+        assert_eq!(leaving.cookie, "0 1");
+        assert!(journal.leaving(0, 5.0).is_none(), "the other one was the newest at that moment");
+        journal.signed_out(&leaving.cookie);
+        let standing: Vec<Standing> =
+            journal.state().sessions.iter().map(|session| session.standing).collect();
+        assert_eq!(standing, [Standing::Ended, Standing::Open, Standing::Open, Standing::Open]);
+        assert_eq!(journal.session_of(0).unwrap().cookie, "0 9");
     }
 }

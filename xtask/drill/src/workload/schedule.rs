@@ -8,7 +8,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 pub const PEOPLE: usize = 8;
 /// One sign-in in so many requests: well below what one address may do.
 const SIGN_IN_EVERY: u64 = 400;
-/// One sign-out, with a sign-in of its own, in so many.
+/// One sign-out in so many: there must be sessions left to be used.
 const SIGN_OUT_EVERY: u64 = 800;
 
 /// One request, or a write with what belongs to it.
@@ -42,7 +42,7 @@ pub enum Op {
         /// Who.
         person: usize,
     },
-    /// Signs in once more, and out again.
+    /// Signs one out that is not used any more.
     SignOut {
         /// Who.
         person: usize,

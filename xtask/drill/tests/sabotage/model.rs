@@ -132,7 +132,7 @@ impl Model {
     fn sign_in(&self, status: u16, email: String) -> Answer {
         let mut state = self.state();
         state.cookies += 1;
-        if self.sabotage == Sabotage::ForgetSessions && state.cookies == 9 {
+        if self.sabotage == Sabotage::ForgetSessions && state.cookies == 17 {
             state.sessions.clear();
         }
         let cookie = format!("session=cookie-{}", state.cookies);
