@@ -30,6 +30,9 @@ pub const RATE: u32 = 60;
 pub const CLIENT_LIMIT: Duration = Duration::from_secs(20);
 /// Load before the fault; a little more of it is drawn from the seed.
 const WARM_UP: Duration = Duration::from_millis(1200);
+/// Hashing a password takes a core. What waited behind it is answered by then, so that the fault meets the
+/// load that it is meant for and not a queue; the session is fresh all the same.
+const BREATH: Duration = Duration::from_millis(250);
 /// So many requests at once fill every pool on the way.
 const BURST: usize = 64;
 /// Nothing failed for this long: it is over.
@@ -121,6 +124,7 @@ impl<'a> Supervisor<'a> {
         let person = number.unwrap_or_default() % PEOPLE;
         workload.sign_out_once((person + PEOPLE / 2) % PEOPLE).await;
         workload.sign_in_once(person).await;
+        sleep(BREATH).await;
         let (fault, fault_in_run) = (workload.now(), workload.run_now());
         let made = timeout(CASE_LIMIT, (case.run)(&scene)).await;
         let healed = scene.healed_at().unwrap_or_else(|| workload.now());
