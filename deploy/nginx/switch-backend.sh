@@ -8,14 +8,16 @@
 #                                          again, and prints each one's status; 000 is none
 #
 # Both changes are files of their own beside what is rendered from the templates, so that a reload does
-# not undo them; and in /tmp, so that they end with the container.
+# not undo them; and in /tmp, which begins empty whenever the container starts.
 set -eu
 
 FOLDER=${NGINX_ENVSUBST_OUTPUT_DIR:-/tmp}
 GROUP=$FOLDER/backend-group.map
 UPSTREAM=$FOLDER/deployed.conf
-# Seconds. nginx ends a worker that is to stop after 10 (worker_shutdown_timeout).
-LIMIT=20
+# There from the first change until nginx is known to have followed it.
+PENDING=$FOLDER/switching
+# Seconds. nginx ends a worker that is to stop after 14 (worker_shutdown_timeout).
+LIMIT=25
 
 # usage: workers - the processes that serve, one line each: the children of nginx' first process that are
 # nginx as well
@@ -30,6 +32,7 @@ workers() {
 
 # usage: reload - has nginx read its files anew, and waits until those that had read the old ones are gone
 reload() {
+    : >"$PENDING"
     reload_old=$(workers)
     nginx -s reload
     reload_end=$(($(date +%s) + LIMIT))
@@ -42,6 +45,7 @@ reload() {
             sleep 0.05
         done
     done
+    rm -f "$PENDING"
 }
 
 case ${1-} in
@@ -56,10 +60,20 @@ case ${1-} in
         reload
         ;;
     back)
-        [ -e "$GROUP" ] || exit 0
-        rm -f "$GROUP" "$UPSTREAM"
-        nginx -t -q
+        [ -e "$GROUP" ] || [ -e "$PENDING" ] || exit 0
+        rm -f "$GROUP.aside" "$UPSTREAM.aside"
+        for file in "$GROUP" "$UPSTREAM"; do
+            [ ! -e "$file" ] || mv "$file" "$file.aside"
+        done
+        if ! nginx -t -q; then
+            # nginx goes on as it was told before, and so do the files.
+            for file in "$GROUP" "$UPSTREAM"; do
+                [ ! -e "$file.aside" ] || mv "$file.aside" "$file"
+            done
+            exit 1
+        fi
         reload
+        rm -f "$GROUP.aside" "$UPSTREAM.aside"
         ;;
     probe)
         url=http://127.0.0.1/api/session

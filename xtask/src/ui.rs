@@ -107,6 +107,11 @@ impl Ui {
         self.print(line);
     }
 
+    /// One or the other.
+    pub(crate) fn complain_if(&self, is_bad: bool, line: impl Display) {
+        if is_bad { self.complain(line) } else { self.say(line) }
+    }
+
     /// Something the person should know although the work goes on.
     pub(crate) fn warn(&self, line: impl Display) {
         self.print(format!("{} {line}", style("warning:").yellow().bold().for_stderr()));

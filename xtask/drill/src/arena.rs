@@ -14,6 +14,8 @@ use crate::docker::{docker, run_loud};
 use crate::proxy::Proxy;
 use crate::stack::Stack;
 
+/// The Compose file of the drill's own, beside the environment file.
+pub const OVERLAY: &str = "drill.yaml";
 /// Images are there; a first build of the backend may still be part of it.
 const UP_LIMIT: Duration = Duration::from_secs(20 * 60);
 /// The small file systems. PostgreSQL's new volume takes 40 MB.
@@ -47,7 +49,7 @@ impl Arena {
             .context("find this machine's address on the engine's bridge; is the engine here?")?;
         let postgres = Proxy::start(stack.clone(), "postgres", 5432, gateway).await?;
         let redis = Proxy::start(stack.clone(), "redis", 6379, gateway).await?;
-        let overlay = stack.env_file.with_file_name("drill.yaml");
+        let overlay = stack.env_file.with_file_name(OVERLAY);
         let text = fs::read_to_string(&stack.env_file).context("read the environment file")?;
         let changed: Vec<String> = text
             .lines()

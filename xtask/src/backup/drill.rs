@@ -125,12 +125,12 @@ pub(crate) fn drill(ctx: &Ctx, backup: &Backup) -> Result<Verification> {
         keys: backup.manifest.redis.keys,
         last_success: None,
     };
-    let drilled = catalogue::check(ctx, backup).and_then(|()| {
-        let claim = trial::passing_name(ctx, "drill")?;
-        let drilled = restore_beside(ctx, backup, claim.name(), &mut verification);
-        let removed = trial::remove_claimed(&ctx.shielded(), &claim);
-        drilled.and_then(|()| removed.context("remove the drill's containers"))
-    });
+    // Before anything that is a word on the backup.
+    let claim = trial::passing_name(ctx, "drill")?;
+    let drilled = catalogue::check(ctx, backup)
+        .and_then(|()| restore_beside(ctx, backup, claim.name(), &mut verification));
+    let removed = trial::remove_claimed(&ctx.shielded(), &claim);
+    let drilled = drilled.and_then(|()| removed.context("remove the drill's containers"));
     // A drill that was interrupted says nothing about the backup.
     ctx.check_interrupted()?;
     let failure = drilled.as_ref().err().map(|error| format!("{error:#}"));

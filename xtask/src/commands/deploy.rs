@@ -50,16 +50,20 @@ pub(crate) fn deploy(ctx: &Ctx, env_file: &Path, args: &DeployArgs) -> Result<()
     let built = build::bring_up_to_date(ctx, project, wanted, *source, false)?;
     let plan = up::make_plan(ctx, project, wanted, &survey.containers, &built.ids, &[]);
     let steps = replaceable(wanted, &plan)?;
+    // First: a switch reads them as well, half of them otherwise, before they were rendered and tried.
+    reload::carry_out(ctx, project, wanted, &plan, &survey.containers)?;
+    let mut failed = 0;
     for Step { service, reason, .. } in &steps {
         ctx.ui.say(format!("{service}: {reason}"));
         let (service, plan) = (wanted.expect_service(service)?, plan.of_one(service));
         let deploy = Deploy { ctx, prepared: &prepared, plan: &plan, service, args };
-        ctx.ui.say(deploy.carry_out()?);
+        failed += deploy.carry_out()?;
     }
-    reload::carry_out(ctx, project, wanted, &plan, &survey.containers)?;
     rotation::settle_all(ctx, project)?;
     let done = if steps.is_empty() { "nothing to deploy, all is current" } else { "deployed" };
-    up::say_up(ctx, project, done, started)
+    up::say_up(ctx, project, done, started)?;
+    ensure!(failed == 0, "the new version serves, and not without a pause: see above");
+    Ok(())
 }
 
 /// The steps of a plan that a deploy carries out, one after the other; none where there is nothing to do.
@@ -99,19 +103,29 @@ struct Deploy<'a> {
 }
 
 impl Deploy<'_> {
-    /// Returns what people noticed.
-    fn carry_out(&self) -> Result<String> {
+    /// Says what people noticed, and returns how many requests that were tried failed.
+    fn carry_out(&self) -> Result<u64> {
         let Prepared { project, survey, .. } = self.prepared;
         let green = Green::of(self.ctx, project, self.service, &survey.containers)?;
         let (Some(green), Some(switch)) = (green, &self.service.switch_over) else {
             bail!("{} has no `x-switch-over`", self.service.name);
         };
+        ensure!(
+            green.look()?.is_none(),
+            "{} is there from a deploy that was interrupted, and may be what serves; `cargo xtask up` finishes \
+             it",
+            green.name()
+        );
         let began = SystemTime::now();
         let mut probes = Probes::start(self.ctx, &green, &switch.probe);
-        if let Err(error) = self.take_over(&green, &mut probes) {
+        let mut was_failing = false;
+        if let Err(error) = self.take_over(&green, &mut probes, &mut was_failing) {
             // Also after Ctrl-C. What was wrong with the new version matters more than what is wrong here.
             let withdrawn = green.through(&self.ctx.shielded()).withdraw();
             let before = match withdrawn {
+                Ok(()) if was_failing => {
+                    "rolled back to the version before, which did not answer either".to_owned()
+                }
                 Ok(()) => "rolled back: the version before serves on".to_owned(),
                 Err(left) => format!(
                     "the version before is still there, but not all was put back ({left:#}); `cargo xtask \
@@ -120,21 +134,24 @@ impl Deploy<'_> {
             };
             return Err(error.context(before));
         }
-        self.promote(&green).with_context(|| {
+        let serves = format!("the new version serves from {}", green.name());
+        self.promote().with_context(|| {
             format!(
-                "the new version serves from {}, and is not in the service's own container yet; `cargo xtask \
-                 up` goes on from here",
-                green.name()
+                "{serves}, and is not in the service's own container; `cargo xtask up` goes on from here"
             )
+        })?;
+        green.give_way().with_context(|| {
+            format!("{serves}, and is ready in the service's own container; `cargo xtask up` does the rest")
         })?;
         proof::let_the_log_come(self.ctx)?;
         probes.count();
-        let visitors = proof::visitors(self.ctx, green.proxy(), began, SystemTime::now(), None)?;
-        told(&probes, visitors)
+        let visitors = proof::visitors(self.ctx, green.proxy(), began, SystemTime::now(), None);
+        self.ctx.ui.complain_if(probes.failed > 0, told(&probes, visitors.ok()));
+        Ok(probes.failed)
     }
 
     /// Everything after which the way back is to the old container.
-    fn take_over(&self, green: &Green, probes: &mut Probes) -> Result<()> {
+    fn take_over(&self, green: &Green, probes: &mut Probes, was_failing: &mut bool) -> Result<()> {
         let step = self.ctx.ui.step(format!("{} beside the old one", self.service.name)).announce();
         let container = match green.bring_up(self.args.wait.limit()) {
             Ok(container) => container,
@@ -146,11 +163,13 @@ impl Deploy<'_> {
         step.done("healthy");
         let since = SystemTime::now();
         let before = self.before(green, since)?;
-        let was_failing = probes.are_failing(self.ctx)?;
+        *was_failing = probes.are_failing(self.ctx)?;
         green.take_requests(&container)?;
-        if was_failing {
+        // What was asked before may still be on its way.
+        probes.expect_an_answer(self.ctx)?;
+        if *was_failing {
             // It may be what this deploy mends.
-            probes.forgive(self.ctx)?;
+            probes.forgive();
         }
         let step = self.ctx.ui.step(format!("watching {}", self.service.name)).announce();
         let watched = self.watch(green, &container, probes, before, since);
@@ -194,7 +213,6 @@ impl Deploy<'_> {
             }
             self.ctx.pause(LOOK.min(end.saturating_duration_since(Instant::now())))?;
         }
-        ensure!(probes.asked > 0, "no request through the proxy could be tried");
         proof::let_the_log_come(self.ctx)?;
         let place = green.place(container);
         let after =
@@ -210,35 +228,32 @@ impl Deploy<'_> {
         Ok(after)
     }
 
-    /// Makes the service's own container anew, and gives it the requests.
-    fn promote(&self, green: &Green) -> Result<()> {
+    /// Makes the service's own container anew.
+    fn promote(&self) -> Result<()> {
         let Prepared { project, survey, .. } = self.prepared;
         up::clear_the_way(self.ctx, self.plan, &survey.containers)?;
         let make = up::making(self.ctx, project, self.plan);
         let tracker = Tracker::new(&self.prepared.wanted, self.plan);
         let limit = self.args.wait.limit();
         let outcome: Outcome = readiness::carry_out(self.ctx, project, tracker, make, limit)?;
-        up::expect_ready(self.ctx, project, outcome)?;
-        green.withdraw()
+        up::expect_ready(self.ctx, project, outcome)
     }
 }
 
-/// What people noticed, for the last line.
-///
-/// # Errors
-/// Somebody got no answer.
-fn told(probes: &Probes, visitors: Answers) -> Result<String> {
+/// What people noticed; none where the proxy's log could not be read.
+fn told(probes: &Probes, visitors: Option<Answers>) -> String {
     let Probes { asked, failed, first_failure, .. } = probes;
-    if let Some(first) = first_failure {
-        bail!(
-            "the new version serves, and not without a pause: {failed} of {asked} requests that were tried \
-             meanwhile failed, the first with {first}"
-        );
+    let tried = match first_failure {
+        None => format!("meanwhile {asked} requests were tried through the proxy and none failed"),
+        Some(first) => format!(
+            "meanwhile {failed} of {asked} requests that were tried through the proxy failed, the first with \
+             {first}"
+        ),
+    };
+    match visitors {
+        Some(Answers { total, failed }) => format!("{tried}; of {total} of visitors {failed} did"),
+        None => format!("{tried}; what visitors got cannot be read from its log"),
     }
-    Ok(format!(
-        "meanwhile {asked} requests were tried through the proxy and none failed; of {} of visitors {} did",
-        visitors.total, visitors.failed
-    ))
 }
 
 #[cfg(test)]

@@ -17,6 +17,9 @@ const MAKE_LIMIT: Duration = Duration::from_secs(120);
 const SWITCH_LIMIT: Duration = Duration::from_secs(60);
 /// The service lets requests in flight finish; the engine ends it when its grace period is over.
 const STOP_LIMIT: Duration = Duration::from_secs(180);
+/// The proxy looks the service's address up again every three seconds at the most, and would send requests to the
+/// one before.
+const KNOWN_AFTER: Duration = Duration::from_secs(4);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The second container of one service.
@@ -100,6 +103,15 @@ impl<'a> Green<'a> {
                 }
             })?
             .map_err(|report| anyhow::anyhow!("the new version does not get ready:\n{report}"))
+            .and_then(|container| self.have_it_restarted(container))
+    }
+
+    /// It may serve for a while, if something keeps the service's own container from getting ready. `compose
+    /// run` gives no restart policy, and one that ends at its start shall not be tried again.
+    fn have_it_restarted(&self, container: Container) -> Result<Container> {
+        let words = ["update", "--restart", "unless-stopped", &container.id];
+        self.ctx.run(Invocation::new("docker").args(words)).context("set its restart policy")?;
+        Ok(container)
     }
 
     fn report(&self, container: &Container, state: &str) -> String {
@@ -153,6 +165,18 @@ impl<'a> Green<'a> {
         self.ctx.run(remove).context("remove the second container")
     }
 
+    /// Gives the requests to the service's own container, which is ready, and goes.
+    ///
+    /// # Errors
+    /// As of [`Green::withdraw`].
+    pub(crate) fn give_way(&self) -> Result<()> {
+        let containers = running::containers(self.ctx, self.project)?;
+        let own = containers.iter().find(|container| container.service == self.service.name);
+        let uptime = own.and_then(Container::uptime).unwrap_or_default();
+        self.ctx.pause(KNOWN_AFTER.saturating_sub(uptime))?;
+        self.withdraw()
+    }
+
     /// Takes it away, whatever it has: requests first.
     ///
     /// # Errors
@@ -181,7 +205,7 @@ pub(crate) fn release(
         let green = Green::of(ctx, project, service, &containers)?.filter(|_| is_ready);
         let Some(green) = green else { continue };
         ctx.ui.say(format!("removing {}, which an interrupted deploy left", left.name));
-        green.withdraw()?;
+        green.give_way()?;
     }
     Ok(())
 }

@@ -139,6 +139,9 @@ fn a_version_that_is_no_good_is_rolled_back_and_a_killed_deploy_is_finished() {
     wait_until("the switch", || is_moved(&stand));
     run(Command::new("kill").args(["-KILL", &deploy.id().to_string()])).ok();
     deploy.wait().unwrap();
+    // With the service's own container away, only the second one serves: nothing may touch it.
+    docker(&["kill", &stand.container("backend")]).ok();
+    stand.xtask(&["deploy"]).fails(1, &["cargo xtask"]);
     let (up, count, failures) = visited(&stand, || stand.up());
     up.ok().says(&["which an interrupted deploy left"]);
     assert!(failures.is_empty() && count > 0, "{failures:#?}");

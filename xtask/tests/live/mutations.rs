@@ -65,8 +65,8 @@ const MUTATIONS: &[Mutation] = &[
         Parity("services nginx networks other")),
     ("a value that no rule allows", ENV, "# APP_ENV=production", "# APP_ENV=staging",
         Parity("services backend environment APP_ENV")),
-    ("a tmpfs that may execute", PROD, "mode=1777,noexec,nosuid,nodev\n    mem_limit: 256m", "mode=1777,nosuid,nodev\n    mem_limit: 256m",
-        Parity("services nginx tmpfs /tmp")),
+    ("a tmpfs that may execute", PROD, "mode=1777,noexec,nosuid,nodev\n      # The socket.", "mode=1777,nosuid,nodev\n      # The socket.",
+        Parity("services postgres tmpfs /tmp")),
     // Hardening, in production or on both sides.
     ("PostgreSQL published in production", PROD, "    # Nobody outside the network needs it; `cargo xtask --prod psql` goes through the engine.\n    ports: !reset []\n", "",
         Audit("CIS-5.9")),

@@ -1,5 +1,7 @@
 //! What operators do at a bad moment: migrate beside a long transaction, and back up while things break.
 
+use std::fs;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -8,6 +10,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{Running, Scene};
+use crate::arena::OVERLAY;
 use crate::stack::kill;
 
 /// How long somebody's report keeps the table.
@@ -49,6 +52,65 @@ pub(super) fn migration(scene: &Scene) -> Running<'_> {
         changed.context("change a table beside a long transaction")?;
         scene.stack.sql_as("owner", "ALTER TABLE accounts DROP COLUMN drill").await?;
         ensure!(refused > 0, "the migration did not have to wait for the transaction");
+        Ok(())
+    })
+}
+
+/// Another configuration of the backend, which makes another version of it; the one before is written again when
+/// this is dropped.
+struct Version {
+    overlay: PathBuf,
+    before: String,
+}
+
+impl Version {
+    fn with(scene: &Scene, variable: &str) -> Result<Version> {
+        let overlay = scene.stack.env_file.with_file_name(OVERLAY);
+        let before = fs::read_to_string(&overlay).context("read the drill's overlay")?;
+        let place = "    environment:\n";
+        ensure!(before.contains(place), "the drill's overlay sets no variable of the backend");
+        let after = before.replacen(place, &format!("{place}      {variable}\n"), 1);
+        fs::write(&overlay, after).context("change the drill's overlay")?;
+        Ok(Version { overlay, before })
+    }
+}
+
+impl Drop for Version {
+    fn drop(&mut self) {
+        // It goes away with the stack.
+        let _ = fs::write(&self.overlay, &self.before);
+    }
+}
+
+/// A new version of the backend takes over while people read and write.
+pub(super) fn deploy(scene: &Scene) -> Running<'_> {
+    Box::pin(async move {
+        let before = scene.stack.inspect("backend", "{{.Id}}").await?;
+        // A value that no version before it had.
+        let _version = Version::with(scene, &format!("DRILL: \"{}\"", scene.workload.now()))?;
+        let deployed = scene.xtask(&["deploy", "--watch", "3"]).await;
+        scene.healed();
+        if let Err(error) = deployed {
+            scene.violation(format!("it was not deployed: {error:#}"));
+        }
+        let after = scene.stack.inspect("backend", "{{.Id}}").await?;
+        ensure!(after != before, "the backend's container is the one that it was");
+        Ok(())
+    })
+}
+
+/// One that ends at its start, and the way back.
+pub(super) fn deploy_broken(scene: &Scene) -> Running<'_> {
+    Box::pin(async move {
+        let before = scene.stack.inspect("backend", "{{.Id}}").await?;
+        let _version = Version::with(scene, "SESSION_SECRET: no-hexadecimal-number")?;
+        let deployed = scene.xtask(&["deploy", "--watch", "3"]).await;
+        scene.healed();
+        let said = deployed.err().context("a version that does not start was deployed")?;
+        let said = format!("{said:#}");
+        ensure!(said.contains("rolled back"), "it was not rolled back: {said}");
+        let after = scene.stack.inspect("backend", "{{.Id}}").await?;
+        ensure!(after == before, "the backend's container is another one");
         Ok(())
     })
 }

@@ -80,6 +80,8 @@ pub const CASES: &[Case] = &[
 
     case("postgres-connections", "a client takes every connection of PostgreSQL for 8 s", honest(3), exhaust::connections),
     case("migration-blocked", "a migration waits for a transaction of 8 s", UNSEEN, operate::migration),
+    case("deploy", "a new version of the backend, deployed", UNSEEN, operate::deploy).quick(),
+    case("deploy-broken", "one that does not start, and the way back", UNSEEN, operate::deploy_broken),
     case("backup-under-faults", "backups while PostgreSQL and Redis are killed", honest(12), operate::backup),
     case("log-pipe-blocked", "nobody takes the backend's log for 20 s, and more is logged than it keeps", UNSEEN, log::pipe),
     case("slow-loris", "600 clients send the head of a request drop by drop", UNSEEN, crowd::slow_loris),

@@ -7,19 +7,22 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use crate::ctx::{Ctx, Invocation};
 use crate::stack::green::Green;
+use crate::ui;
 
 /// The proxy keeps lines of its log for a second, so that it writes several at once.
 const LOG_DELAY: Duration = Duration::from_millis(1200);
 /// Longer than a question waits for its answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(8);
 const LOOK: Duration = Duration::from_millis(100);
-/// What a new version may do worse: one answer in so many. Below it chance decides.
+/// What a new version may do worse: one answer in so many, and a few more than that. A single one of a quiet
+/// site may be chance, or be refused on purpose.
 const TOLERATED: u64 = 100;
+const A_FEW: u64 = 2;
 /// By which the questions of a deploy are told from visitors.
 const OUR_AGENT: &str = "xtask-deploy";
 
@@ -55,15 +58,24 @@ impl Probes {
         Probes { end, lines, asked: 0, failed: 0, first_failure: None }
     }
 
-    /// What failed until now was the old version's fault, and no word on the new one; what was asked before
-    /// the switch may still be on its way.
+    /// What failed until now was the old version's fault, and no word on the new one.
+    pub(super) fn forgive(&mut self) {
+        (self.failed, self.first_failure) = (0, None);
+    }
+
+    /// Waits for one answer that is none of a server's fault.
     ///
     /// # Errors
-    /// Ctrl-C.
-    pub(super) fn forgive(&mut self, ctx: &Ctx) -> Result<()> {
+    /// None comes for as long as a question may take; or Ctrl-C.
+    pub(super) fn expect_an_answer(&mut self, ctx: &Ctx) -> Result<()> {
         let fine = self.asked - self.failed;
         self.wait(ctx, |probes| probes.asked - probes.failed > fine)?;
-        (self.failed, self.first_failure) = (0, None);
+        ensure!(
+            self.asked - self.failed > fine,
+            "no request through the proxy was answered for {}{}",
+            ui::seconds(ANSWER_LIMIT),
+            self.first_failure.as_ref().map_or_else(String::new, |first| format!(" ({first})"))
+        );
         Ok(())
     }
 
@@ -90,8 +102,10 @@ impl Probes {
     /// Counts the answers that came since the last time.
     pub(super) fn count(&mut self) {
         while let Ok(line) = self.lines.try_recv() {
+            // What is no status is a word of the engine's client, which is no answer.
+            let Some(status) = status(&line) else { continue };
             self.asked += 1;
-            if is_failure(&line) {
+            if is_failure(status) {
                 self.failed += 1;
                 self.first_failure.get_or_insert(line);
             }
@@ -105,9 +119,15 @@ impl Drop for Probes {
     }
 }
 
-/// Whether a line is no status, that of no answer (000), or one of a server's fault (RFC 9110, 15.6).
-fn is_failure(line: &str) -> bool {
-    !matches!(line.trim().parse::<u16>(), Ok(100..500))
+/// Three digits; 000 is no answer.
+fn status(line: &str) -> Option<u16> {
+    let line = line.trim();
+    (line.len() == 3).then(|| line.parse().ok()).flatten()
+}
+
+/// No answer, or one of a server's fault (RFC 9110, 15.6).
+fn is_failure(status: u16) -> bool {
+    !matches!(status, 100..500)
 }
 
 /// How many requests were answered, and how many of the answers were a server's fault.
@@ -120,9 +140,10 @@ pub(super) struct Answers {
 impl Answers {
     /// Whether a greater share failed than of `before`, by more than chance.
     pub(super) fn is_worse_than(self, before: Answers) -> bool {
-        // (failed / total) > (before.failed / before.total) + 1 / TOLERATED, without a division.
+        // failed > total * (before.failed / before.total + 1 / TOLERATED) + A_FEW, without a division.
         let base = before.total.max(1);
-        self.failed * base * TOLERATED > self.total * (before.failed * TOLERATED + base)
+        let expected = self.total * (before.failed * TOLERATED + base);
+        self.failed * base * TOLERATED > expected + A_FEW * base * TOLERATED
     }
 }
 
@@ -182,10 +203,13 @@ mod tests {
     #[test]
     fn an_answer_that_is_none_or_a_servers_fault_is_a_failure() {
         for fine in ["200", "401", "404", "429\n"] {
-            assert!(!is_failure(fine), "{fine}");
+            assert_eq!(status(fine).map(is_failure), Some(false), "{fine}");
         }
-        for failure in ["000", "502", "503", "Error response from daemon", ""] {
-            assert!(is_failure(failure), "{failure}");
+        for failure in ["000", "502", "503"] {
+            assert_eq!(status(failure).map(is_failure), Some(true), "{failure}");
+        }
+        for word in ["WARNING: Error loading config file", ""] {
+            assert_eq!(status(word), None, "{word}");
         }
     }
 
@@ -194,13 +218,15 @@ mod tests {
         let of = |failed, total| Answers { total, failed };
         assert!(!of(0, 0).is_worse_than(of(0, 0)));
         assert!(!of(0, 50).is_worse_than(of(5, 100)));
-        assert!(of(1, 3).is_worse_than(of(0, 0)));
-        assert!(of(1, 50).is_worse_than(of(0, 1000)));
-        // One in a hundred may be chance, and so may what failed before as well.
-        assert!(!of(10, 1000).is_worse_than(of(0, 1000)));
-        assert!(of(11, 1000).is_worse_than(of(0, 1000)));
-        assert!(!of(60, 1000).is_worse_than(of(50, 1000)));
-        assert!(of(61, 1000).is_worse_than(of(50, 1000)));
+        // Of few requests, two may be chance.
+        assert!(!of(2, 3).is_worse_than(of(0, 0)));
+        assert!(of(3, 3).is_worse_than(of(0, 0)));
+        assert!(of(3, 50).is_worse_than(of(0, 1000)));
+        // Of many, one in a hundred may; and what failed before fails again.
+        assert!(!of(12, 1000).is_worse_than(of(0, 1000)));
+        assert!(of(13, 1000).is_worse_than(of(0, 1000)));
+        assert!(!of(62, 1000).is_worse_than(of(50, 1000)));
+        assert!(of(63, 1000).is_worse_than(of(50, 1000)));
     }
 
     #[test]
