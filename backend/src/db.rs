@@ -1,6 +1,7 @@
 //! PostgreSQL: the pool, and the wait for a server that is still starting. The pool never makes a
 //! request wait longer than [`ACQUIRE_DEADLINE`], and drops connections that do not answer.
 
+mod held;
 mod silence;
 
 use std::{
@@ -9,8 +10,7 @@ use std::{
 };
 
 use sqlx::{
-    Connection, PgConnection, PgPool, Postgres, Transaction,
-    pool::PoolConnection,
+    Connection, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
 use tokio::{
@@ -19,6 +19,7 @@ use tokio::{
 };
 
 use crate::config::{DatabaseConfig, Secret};
+pub use held::{Begun, Held};
 use silence::Silence;
 
 /// A request that cannot have a connection after this long is answered with 503.
@@ -137,12 +138,12 @@ impl Database {
     }
 
     /// A connection.
-    pub async fn acquire(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
-        self.with_a_good_password(|| self.pool.acquire()).await
+    pub async fn acquire(&self) -> Result<Held, sqlx::Error> {
+        self.with_a_good_password(async || self.pool.acquire().await.map(Held::new)).await
     }
 
     /// A transaction, which ends without effect unless it is committed.
-    pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    pub async fn begin(&self) -> Result<Begun, sqlx::Error> {
         self.with_a_good_password(|| begin_to_the_end(self.pool.clone())).await
     }
 
@@ -215,11 +216,9 @@ impl Database {
     }
 }
 
-/// Begins a transaction in a task of its own, so that it is never given up half way, whoever leaves. Until
-/// the server has answered, the library knows of no transaction, and would put the connection back into the
-/// pool with one that is open: what the next request writes there would be acknowledged, and lost.
-async fn begin_to_the_end(pool: PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-    let begun = tokio::spawn(async move { pool.begin().await });
+/// Begins a transaction in a task of its own, so that it is never given up half way, whoever leaves.
+async fn begin_to_the_end(pool: PgPool) -> Result<Begun, sqlx::Error> {
+    let begun = tokio::spawn(async move { Begun::begin(Held::new(pool.acquire().await?)).await });
     // A transaction that nobody takes is rolled back.
     begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
 }

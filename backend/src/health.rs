@@ -15,11 +15,11 @@ use axum::{
 };
 use redis::Script;
 use serde::Serialize;
-use sqlx::{Connection, PgConnection, Postgres, pool::PoolConnection};
+use sqlx::{Connection, PgConnection};
 use tokio::time::timeout;
 
 use crate::{
-    db,
+    db::{self, Held},
     error::{Problem, chain},
     migrate::history::History,
     server::App,
@@ -91,13 +91,13 @@ async fn database(app: &App) -> Result<(), String> {
 
 /// The pool hands out what was used a moment ago without a ping, and the server may have ended it
 /// since. One such connection says nothing about the next request, so another is taken.
-async fn alive(app: &App) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+async fn alive(app: &App) -> Result<Held, sqlx::Error> {
     loop {
         let mut connection = app.db.acquire().await?;
         match connection.ping().await {
             Ok(()) => return Ok(connection),
             // The pool may hand it out again if it is not told.
-            Err(_) => connection.close_on_drop(),
+            Err(_) => connection.discard(),
         }
     }
 }

@@ -1,21 +1,29 @@
 //! The pool of connections, with a network between that holds back what is sent.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use backend::{config::DatabaseConfig, db};
+use sqlx::Connection;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, copy},
-    net::{TcpListener, TcpStream},
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
     sync::watch,
     time::{Instant, sleep, timeout},
 };
 
 use crate::database::{Database, connect};
 
-/// Passes bytes on to PostgreSQL, those to the server only while it is open.
+/// Passes bytes on between the pool and PostgreSQL, while it is open.
 struct Relay {
     port: u16,
     is_open: watch::Sender<bool>,
+    gate: Arc<Mutex<watch::Receiver<bool>>>,
 }
 
 impl Relay {
@@ -23,26 +31,49 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let own = listener.local_addr().unwrap().port();
         let (is_open, gate) = watch::channel(true);
+        let gate = Arc::new(Mutex::new(gate));
+        let for_new = gate.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect((host.as_str(), port)).await.unwrap();
-                tokio::spawn(pass(client, server, gate.clone()));
+                let gate = for_new.lock().unwrap().clone();
+                tokio::spawn(pass(client, server, gate));
             }
         });
-        Self { port: own, is_open }
+        Self { port: own, is_open, gate }
+    }
+
+    /// What is connected stays silent for ever: it takes what is sent, and the server never sees it. What is
+    /// connected from now on is not concerned. The value keeps them silent for as long as it lives.
+    fn silence(&mut self) -> watch::Sender<bool> {
+        self.is_open.send(false).unwrap();
+        let (is_open, gate) = watch::channel(true);
+        *self.gate.lock().unwrap() = gate;
+        std::mem::replace(&mut self.is_open, is_open)
     }
 }
 
-async fn pass(client: TcpStream, server: TcpStream, mut gate: watch::Receiver<bool>) {
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
-    tokio::spawn(async move { copy(&mut from_server, &mut to_client).await });
+async fn pass(client: TcpStream, server: TcpStream, gate: watch::Receiver<bool>) {
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    tokio::spawn(pass_one_way(from_server, to_client, gate.clone()));
+    pass_one_way(from_client, to_server, gate).await;
+}
+
+async fn pass_one_way(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut gate: watch::Receiver<bool>,
+) {
     let mut bytes = vec![0; 4096];
-    while let Ok(length @ 1..) = from_client.read(&mut bytes).await {
-        if gate.wait_for(|is_open| *is_open).await.is_err() {
+    while let Ok(length) = from.read(&mut bytes).await {
+        // The end of one side is not told to the other either.
+        if gate.wait_for(|is_open| *is_open).await.is_err() || length == 0 {
             return;
         }
-        to_server.write_all(&bytes[..length]).await.unwrap();
+        if to.write_all(&bytes[..length]).await.is_err() {
+            return;
+        }
     }
 }
 
@@ -75,5 +106,41 @@ async fn a_transaction_that_is_given_up_while_it_begins_leaves_none_open() {
         }
         assert!(Instant::now() < deadline, "the pool's connection is {found}");
         sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A network that goes silent in the middle of every request at once takes no place of the pool for good.
+#[tokio::test]
+async fn connections_that_went_silent_give_their_places_back() {
+    let database = Database::new();
+    let mut relay = Relay::to(database.app.host.clone(), database.app.port).await;
+    let through =
+        DatabaseConfig { host: "127.0.0.1".to_owned(), port: relay.port, ..database.app.clone() };
+    let pool = db::Database::new(&through);
+    // All that there are: six in a statement, and four in a transaction of theirs.
+    let mut held = Vec::new();
+    for _ in 0..6 {
+        held.push(pool.acquire().await.unwrap());
+    }
+    let mut begun = Vec::new();
+    for _ in 0..4 {
+        begun.push(pool.begin().await.unwrap());
+    }
+    let _silent = relay.silence();
+    let moment = Duration::from_millis(20);
+    for mut connection in held {
+        assert!(timeout(moment, connection.ping()).await.is_err(), "it is not silent");
+    }
+    for mut transaction in begun {
+        assert!(timeout(moment, transaction.ping()).await.is_err(), "it is not silent");
+    }
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Ok(mut connection) = pool.acquire().await
+            && let Ok(Ok(())) = timeout(Duration::from_secs(1), connection.ping()).await
+        {
+            break;
+        }
+        assert!(Instant::now() < deadline, "no connection was to be had, half a minute later");
     }
 }
