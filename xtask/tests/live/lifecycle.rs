@@ -180,7 +180,9 @@ fn two_at_once_take_turns_and_a_dead_holder_blocks_nobody() {
     });
     assert_eq!(texts.iter().filter(|text| text.contains("nothing to do")).count(), 1, "{texts:?}");
     assert!(
-        texts.iter().any(|text| text.contains("waiting for `cargo xtask up` (process")),
+        texts
+            .iter()
+            .any(|text| text.contains("waiting for `cargo xtask") && text.contains("up` (process")),
         "{texts:?}"
     );
 
