@@ -243,7 +243,7 @@ fn tests_on(ctx: &Ctx, checks: &mut Checks, trial: &Trial) -> Result<()> {
             ctx.run_loud(trial.xtask(ctx, &["migrate", "schema", "--check"])?)
         })?;
         checks.check("tests through nginx", || backend_tests(ctx, trial))?;
-        checks.check("pages in a browser", || browser::tests(ctx, trial))?;
+        checks.check("pages in a browser", || browser::tests(ctx, trial, &[]))?;
         checks.check("API and its description", || api::check(ctx, trial))?;
         checks.check("tests of the driver", || driver_tests(ctx, trial))?;
     }

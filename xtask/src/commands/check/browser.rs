@@ -18,11 +18,17 @@ const LIMIT: Duration = Duration::from_secs(15 * 60);
 /// Where the screenshots are, below the root; a folder in it for each scheme.
 const SCREENSHOTS: &str = "target/ci/screenshots";
 
-/// Has a browser use the stack's pages, and keeps what it saw.
+/// The tests whose outcome could be another one in production: its cookies, its headers, its HTTPS. What the
+/// page does with two tabs, with a part that is away or with a late answer is the same script on both.
+pub(super) const OF_PRODUCTION: &[&str] =
+    &["account::", "pages::", "sessions::", "sample::notes_are_kept"];
+
+/// Has a browser use the stack's pages, and keeps what it saw. Without `names` all tests run, otherwise those
+/// whose names have one of them.
 ///
 /// # Errors
 /// No browser, or a test fails; its screenshot is beside the others.
-pub(super) fn tests(ctx: &Ctx, trial: &Trial) -> Result<()> {
+pub(super) fn tests(ctx: &Ctx, trial: &Trial, names: &[&str]) -> Result<()> {
     ensure_browser(ctx)?;
     let project = trial.project(ctx)?;
     let folder = ctx.root().join(SCREENSHOTS).join(project.value("NGINX_SCHEME"));
@@ -30,7 +36,10 @@ pub(super) fn tests(ctx: &Ctx, trial: &Trial) -> Result<()> {
         fs::remove_dir_all(&folder).with_context(|| format!("clear {}", shown(ctx, &folder)))?;
     }
     let shell = ctx.shell()?;
-    let tests = cmd!(shell, "cargo test --workspace --locked --features {FEATURES} --test browser");
+    let tests = cmd!(
+        shell,
+        "cargo test --workspace --locked --features {FEATURES} --test browser -- {names...}"
+    );
     let mut tests = Invocation::from(tests)
         .env("STACK_URL", project.address())
         .env("STACK_PROJECT", trial.name())
