@@ -2,7 +2,7 @@
 //! it is no good.
 //!
 //! The new version begins in a second container. Once it is healthy the proxy moves new requests to it, and it
-//! is watched with the old one still there: the way back is one reload of the proxy. Only then the service's
+//! is watched with the old one still there: the way back is one word to the proxy. Only then the service's
 //! own container is made anew, as `up` makes it, and requests go back there. So what is left is what `up`
 //! would have left, and nothing that a later command would have to know of.
 
@@ -164,7 +164,7 @@ impl Deploy<'_> {
         let since = SystemTime::now();
         let before = self.before(green, since)?;
         *was_failing = probes.are_failing(self.ctx)?;
-        green.take_requests(&container)?;
+        green.take_requests()?;
         // What was asked before may still be on its way.
         probes.expect_an_answer(self.ctx)?;
         if *was_failing {

@@ -13,8 +13,7 @@ use crate::stack::wanted::{Service, SwitchOver, Wanted};
 
 /// Compose makes and starts one container.
 const MAKE_LIMIT: Duration = Duration::from_secs(120);
-/// The proxy waits until requests that came before have ended.
-const SWITCH_LIMIT: Duration = Duration::from_secs(60);
+const SWITCH_LIMIT: Duration = Duration::from_secs(30);
 /// The service lets requests in flight finish; the engine ends it when its grace period is over.
 const STOP_LIMIT: Duration = Duration::from_secs(180);
 /// The proxy looks the service's address up again every three seconds at the most, and would send requests to the
@@ -127,25 +126,24 @@ impl<'a> Green<'a> {
         Ok(survey.green.into_iter().find(|container| container.service == self.service.name))
     }
 
-    /// Where it listens, as the proxy is told.
+    /// Where it listens, as the proxy's log tells.
     pub(crate) fn place(&self, container: &Container) -> String {
         format!("{}:{}", container.address, self.switch.port)
     }
 
-    /// Moves new requests to it, and waits until those that went to the other one have ended.
+    /// Moves new requests to it. Those that went to the other one end there.
     ///
     /// # Errors
-    /// The proxy refuses, or one of the requests does not end.
-    pub(crate) fn take_requests(&self, container: &Container) -> Result<()> {
-        let words: Vec<String> =
-            self.switch.to.iter().cloned().chain([self.place(container)]).collect();
-        self.ctx.run(self.in_proxy(&words).limit(SWITCH_LIMIT)).context("move requests to it")
+    /// The proxy refuses.
+    pub(crate) fn take_requests(&self) -> Result<()> {
+        let to = self.in_proxy(&self.switch.to).limit(SWITCH_LIMIT);
+        self.ctx.run(to).context("move requests to it")
     }
 
-    /// Moves requests to the service's own container again, and waits as [`Green::take_requests`] does.
+    /// Moves new requests to the service's own container again.
     ///
     /// # Errors
-    /// The same.
+    /// The proxy refuses.
     pub(crate) fn give_requests_back(&self) -> Result<()> {
         let back = self.in_proxy(&self.switch.back).limit(SWITCH_LIMIT);
         self.ctx.run(back).with_context(|| format!("move requests back to {}", self.service.name))

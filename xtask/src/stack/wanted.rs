@@ -37,14 +37,14 @@ pub(crate) struct Service {
 }
 
 /// How requests are moved from one container of a service to another. Every command runs in the container
-/// of the proxy, and returns when what it says is in force and nothing of before is left.
+/// of the proxy, and returns when what it says is in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SwitchOver {
     /// The service through which they come.
     pub(crate) proxy: String,
     /// Where the service listens in its container.
     pub(crate) port: u16,
-    /// Moves them to the address that is added to it, as `ADDRESS:PORT`.
+    /// Moves them to the second container, which it knows by its name.
     pub(crate) to: Vec<String>,
     /// Moves them to the service's own container again.
     pub(crate) back: Vec<String>,

@@ -23,12 +23,11 @@ fn visited<T>(stand: &Stand, body: impl FnOnce() -> T) -> (T, u32, Vec<String>) 
     let visit = |number: u32| {
         let mut failures = Vec::new();
         let (address, mut turn) = (stand.address(), 0);
+        // On one connection for as long as nobody closes it.
+        let agent: ureq::Agent =
+            ureq::Agent::config_builder().http_status_as_error(false).build().into();
         while !end.load(Ordering::Relaxed) {
             turn += 1;
-            // An agent of its own has a connection of its own: one that is idle in the moment of a reload is
-            // closed, as HTTP allows, and whoever sends on it sends again.
-            let agent: ureq::Agent =
-                ureq::Agent::config_builder().http_status_as_error(false).build().into();
             // A wrong password is a write to Redis; it is refused as such, or for there being too many.
             let answer = if number == 0 {
                 agent.get(format!("{address}/api/session")).call()
@@ -61,7 +60,7 @@ fn backend_id(stand: &Stand) -> String {
 
 /// nginx was told to send requests to the second container.
 fn is_moved(stand: &Stand) -> bool {
-    let test = ["exec", &stand.container("nginx"), "test", "-e", "/tmp/backend-group.map"];
+    let test = ["exec", &stand.container("nginx"), "test", "-e", "/tmp/switched"];
     docker(&test).code == Some(0)
 }
 
