@@ -86,11 +86,26 @@ struct Finding {
     finding: String,
 }
 
-/// Scans the port as an attacker would, and accepts nothing above "low".
+/// Scans the port as an attacker would, and accepts nothing above "low". A question of the scanner that got no
+/// connection is no finding, and makes it ask everything once more; the second time it is one.
 fn scan_tls(ctx: &Ctx, trial: &Trial) -> Result<()> {
     packages::ensure_programs(ctx, &[("testssl", "testssl.sh")], "scan the TLS end point")?;
+    match scan_tls_once(ctx, trial) {
+        Err(error) if error.to_string().contains("because of connect problem") => {
+            ctx.ui.say(format!("{error:#}\nscanned once more"));
+            scan_tls_once(ctx, trial)
+        }
+        scanned => scanned,
+    }
+}
+
+fn scan_tls_once(ctx: &Ctx, trial: &Trial) -> Result<()> {
     let project = trial.project(ctx)?;
     let report = ctx.state_dir().join(trial.name()).join("testssl.json");
+    // The scanner writes over no file.
+    if report.exists() {
+        fs::remove_file(&report).context("remove the last scan's report")?;
+    }
     let scan = Invocation::new("testssl")
         .args(["--quiet", "--color", "0", "--warnings", "batch", "--jsonfile"])
         .arg(&report)
