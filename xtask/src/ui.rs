@@ -39,8 +39,7 @@ pub(crate) struct Ui {
 pub(crate) struct Aim(String);
 
 /// What these verbs work on is no stack that the words choose.
-const WITHOUT_STACK: [&str; 7] =
-    ["setup", "test", "ci", "bench", "drill", "completions", "SERVICE"];
+const WITHOUT_STACK: [&str; 6] = ["setup", "test", "ci", "bench", "drill", "completions"];
 
 impl Aim {
     pub(crate) fn new(words: &[String]) -> Aim {

@@ -43,7 +43,8 @@ pub(crate) fn deploy(ctx: &Ctx, env_file: &Path, args: &DeployArgs) -> Result<()
         let stale = build::out_of_date(ctx, project, wanted, *source)?;
         let ids = build::ids_of(ctx, wanted)?;
         let plan = up::make_plan(ctx, project, wanted, &survey.containers, &ids, &stale);
-        return tell(ctx, wanted, &plan, &stale);
+        up::print_beginning(survey, &stale)?;
+        return tell(ctx, wanted, &plan);
     }
     up::remove_left(ctx, &survey.left)?;
     green::release(ctx, project, wanted, survey)?;
@@ -83,10 +84,7 @@ fn replaceable<'a>(wanted: &Wanted, plan: &'a Plan) -> Result<Vec<&'a Step>> {
 }
 
 /// What would be done.
-fn tell(ctx: &Ctx, wanted: &Wanted, plan: &Plan, stale: &[String]) -> Result<()> {
-    for service in stale {
-        ui::data(format!("{:<9} {service:<9} its image is missing or out of date", "build"))?;
-    }
+fn tell(ctx: &Ctx, wanted: &Wanted, plan: &Plan) -> Result<()> {
     for Step { service, reason, .. } in replaceable(wanted, plan)? {
         ui::data(format!("{:<9} {service:<9} {reason}; without a pause", "replace"))?;
     }

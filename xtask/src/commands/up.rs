@@ -40,7 +40,8 @@ pub(crate) fn up(ctx: &Ctx, env_file: &Path, args: &UpArgs) -> Result<()> {
         let stale = build::out_of_date(ctx, project, wanted, *source)?;
         let ids = build::ids_of(ctx, wanted)?;
         let plan = make_plan(ctx, project, wanted, containers, &ids, &stale);
-        return print_plan(ctx, &plan, &stale, survey);
+        print_beginning(survey, &stale)?;
+        return print_plan(ctx, &plan);
     }
     remove_left(ctx, &survey.left)?;
     let built = build::bring_up_to_date(ctx, project, wanted, *source, false)?;
@@ -299,13 +300,18 @@ fn expect_own(ctx: &Ctx, project: &Project, containers: &[Container]) -> Result<
     Ok(())
 }
 
-fn print_plan(ctx: &Ctx, plan: &Plan, built: &[String], survey: &Survey) -> Result<()> {
+/// What a dry run tells before the plan: what would be removed, and what built.
+pub(crate) fn print_beginning(survey: &Survey, built: &[String]) -> Result<()> {
     for container in survey.left.iter().chain(&survey.green) {
         ui::data(format!("{:<9} {:<9} an interrupted command left it", "remove", container.name))?;
     }
     for service in built {
         ui::data(format!("{:<9} {service:<9} its image is missing or out of date", "build"))?;
     }
+    Ok(())
+}
+
+fn print_plan(ctx: &Ctx, plan: &Plan) -> Result<()> {
     for step in &plan.steps {
         ui::data(format!("{:<9} {:<9} {}", step.action, step.service, step.reason))?;
     }
