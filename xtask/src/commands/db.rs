@@ -67,8 +67,10 @@ fn engine(project: &Project, flags: &[&str]) -> Invocation {
 fn bring_image_up_to_date(ctx: &Ctx, env_file: &Path) -> Result<()> {
     let (mut project, wanted) = load(ctx, env_file)?;
     let source = images::settle_source(ctx, &mut project)?;
-    if build::out_of_date(ctx, &project, &wanted, source)?.iter().any(|name| name == BACKEND) {
-        build::bring_up_to_date(ctx, &project, &wanted, source, false)?;
+    let here = build::ids_of(ctx, &wanted)?;
+    if build::out_of_date(ctx, &project, &wanted, source, &here)?.iter().any(|name| name == BACKEND)
+    {
+        build::bring_up_to_date(ctx, &project, &wanted, source, &here, false)?;
     }
     Ok(())
 }
@@ -76,8 +78,11 @@ fn bring_image_up_to_date(ctx: &Ctx, env_file: &Path) -> Result<()> {
 /// A look changes nothing, so it builds nothing either.
 fn warn_of_old_image(ctx: &Ctx, env_file: &Path) -> Result<()> {
     let (project, wanted) = load(ctx, env_file)?;
+    let here = build::ids_of(ctx, &wanted)?;
     if let Some(source) = project.image_source()?
-        && build::out_of_date(ctx, &project, &wanted, source)?.iter().any(|name| name == BACKEND)
+        && build::out_of_date(ctx, &project, &wanted, source, &here)?
+            .iter()
+            .any(|name| name == BACKEND)
     {
         ctx.ui.warn(
             "the backend's image is older than its files, and a migration that is new is not in it: \

@@ -38,17 +38,16 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(crate) fn deploy(ctx: &Ctx, env_file: &Path, args: &DeployArgs) -> Result<()> {
     let started = Instant::now();
     let prepared = up::prepare(ctx, env_file, "deploy")?;
-    let Prepared { project, wanted, survey, source, .. } = &prepared;
+    let Prepared { project, wanted, survey, images, source, .. } = &prepared;
     if ctx.is_dry_run() {
-        let stale = build::out_of_date(ctx, project, wanted, *source)?;
-        let ids = build::ids_of(ctx, wanted)?;
-        let plan = up::make_plan(ctx, project, wanted, &survey.containers, &ids, &stale);
+        let stale = build::out_of_date(ctx, project, wanted, *source, images)?;
+        let plan = up::make_plan(ctx, project, wanted, &survey.containers, images, &stale);
         up::print_beginning(survey, &stale)?;
         return tell(ctx, wanted, &plan);
     }
     up::remove_left(ctx, &survey.left)?;
     green::release(ctx, project, wanted, survey)?;
-    let built = build::bring_up_to_date(ctx, project, wanted, *source, false)?;
+    let built = build::bring_up_to_date(ctx, project, wanted, *source, images, false)?;
     let plan = up::make_plan(ctx, project, wanted, &survey.containers, &built.ids, &[]);
     let steps = replaceable(wanted, &plan)?;
     // First: a switch reads them as well, half of them otherwise, before they were rendered and tried.

@@ -230,7 +230,8 @@ fn migrations(
     }
     // The files are compiled into the image: what came since is not in what it says.
     let source = project.image_source().ok().flatten()?;
-    let stale = build::out_of_date(ctx, project, wanted, source).unwrap_or_default();
+    let here = build::ids_of(ctx, wanted).ok()?;
+    let stale = build::out_of_date(ctx, project, wanted, source, &here).unwrap_or_default();
     let detail = format!("{applied} applied, none pending");
     if stale.contains(&backend.service) {
         let detail = format!("{detail} in the image that runs, which is older than its files");

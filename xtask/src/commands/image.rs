@@ -27,13 +27,14 @@ pub(crate) fn build(ctx: &Ctx, env_file: &Path, args: &BuildArgs) -> Result<()> 
     // After this, plain `docker compose up` has all that it needs.
     secrets::provide(ctx, &mut project)?;
     let wanted = wanted::wanted(ctx, &project)?;
+    let here = build::ids_of(ctx, &wanted)?;
     if ctx.is_dry_run() {
-        for service in build::out_of_date(ctx, &project, &wanted, source)? {
+        for service in build::out_of_date(ctx, &project, &wanted, source, &here)? {
             ui::data(format!("build     {service}"))?;
         }
         return Ok(());
     }
-    let built = build::bring_up_to_date(ctx, &project, &wanted, source, args.force)?;
+    let built = build::bring_up_to_date(ctx, &project, &wanted, source, &here, args.force)?;
     if built.services.is_empty() {
         ctx.ui.say("nothing to do, every image is up to date");
     }

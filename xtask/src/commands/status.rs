@@ -174,11 +174,12 @@ fn pending(
     wanted: &Wanted,
     containers: &[Container],
 ) -> Result<Vec<PendingStep>> {
+    let here = build::ids_of(ctx, wanted)?;
     let stale = match project.image_source()? {
-        Some(source) => build::out_of_date(ctx, project, wanted, source)?,
+        Some(source) => build::out_of_date(ctx, project, wanted, source, &here)?,
         None => Vec::new(),
     };
-    let plan = make_plan(ctx, project, wanted, containers, &build::ids_of(ctx, wanted)?, &stale);
+    let plan = make_plan(ctx, project, wanted, containers, &here, &stale);
     let steps = plan.steps.into_iter().filter(|step| step.action != Action::Keep);
     Ok(steps
         .map(|step| PendingStep {

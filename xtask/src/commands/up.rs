@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::cli::{UpArgs, WaitArgs};
 use crate::commands::{env, setup};
@@ -34,17 +35,16 @@ pub(crate) fn up(ctx: &Ctx, env_file: &Path, args: &UpArgs) -> Result<()> {
     setup::ensure(ctx)?;
     env::ensure(ctx, env_file)?;
     let prepared = prepare(ctx, env_file, "up")?;
-    let Prepared { project, wanted, survey, source, .. } = &prepared;
+    let Prepared { project, wanted, survey, images, source, .. } = &prepared;
     let containers = &survey.containers;
     if ctx.is_dry_run() {
-        let stale = build::out_of_date(ctx, project, wanted, *source)?;
-        let ids = build::ids_of(ctx, wanted)?;
-        let plan = make_plan(ctx, project, wanted, containers, &ids, &stale);
+        let stale = build::out_of_date(ctx, project, wanted, *source, images)?;
+        let plan = make_plan(ctx, project, wanted, containers, images, &stale);
         print_beginning(survey, &stale)?;
         return print_plan(ctx, &plan);
     }
     remove_left(ctx, &survey.left)?;
-    let built = build::bring_up_to_date(ctx, project, wanted, *source, false)?;
+    let built = build::bring_up_to_date(ctx, project, wanted, *source, images, false)?;
     let plan = make_plan(ctx, project, wanted, containers, &built.ids, &[]);
     warn_of_orphans(ctx, &plan);
     if plan.is_empty() {
@@ -85,6 +85,8 @@ pub(crate) struct Prepared {
     pub(crate) project: Project,
     pub(crate) wanted: Wanted,
     pub(crate) survey: Survey,
+    /// The ids that the services' images have, by reference.
+    pub(crate) images: BTreeMap<String, String>,
     pub(crate) source: Source,
     _lock: Lock,
 }
@@ -107,11 +109,17 @@ pub(crate) fn prepare(ctx: &Ctx, env_file: &Path, verb: &str) -> Result<Prepared
         certificate::check(ctx, &project)?;
     }
     let wanted = wanted::wanted(ctx, &project)?;
-    let survey = running::survey(ctx, &project)?;
+    // Two questions to the engine, asked at once: each takes as long as all that an `up` with nothing to do
+    // has to think about.
+    let (survey, images) = thread::scope(|scope| {
+        let images = scope.spawn(|| build::ids_of(ctx, &wanted));
+        (running::survey(ctx, &project), images.join())
+    });
+    let (survey, images) = (survey?, images.map_err(|_| anyhow!("a thread of xtask panicked"))??);
     expect_own(ctx, &project, &survey.containers)?;
     // Before a build that may take minutes.
     check_ports(ctx, &wanted, &survey.containers)?;
-    Ok(Prepared { project, wanted, survey, source, _lock: lock })
+    Ok(Prepared { project, wanted, survey, images, source, _lock: lock })
 }
 
 /// Has nginx show a certificate that was replaced since it started.

@@ -45,7 +45,7 @@ struct Target<'a> {
 }
 
 /// Brings every image up to date; with `force`, makes those that are current as well, from what the
-/// distribution or the registry has today.
+/// distribution or the registry has today. `here` is what [`ids_of`] says.
 ///
 /// # Errors
 /// A build or a pull fails; the tool's last words are in the error.
@@ -54,12 +54,12 @@ pub(crate) fn bring_up_to_date(
     project: &Project,
     wanted: &Wanted,
     source: Source,
+    here: &BTreeMap<String, String>,
     force: bool,
 ) -> Result<Built> {
     let mut targets = targets(ctx, project, wanted, source)?;
-    let here = ids_of(ctx, wanted)?;
     if !force {
-        keep_stale(ctx, &mut targets, &here);
+        keep_stale(ctx, &mut targets, here);
     }
     let lacks_base = wanted.services.iter().any(|service| !here.contains_key(&service.image));
     if source == Source::Registry && force {
@@ -69,7 +69,7 @@ pub(crate) fn bring_up_to_date(
     }
     if targets.is_empty() {
         // What was pulled just now has to be asked for; what was here is known.
-        let ids = if lacks_base { ids_of(ctx, wanted)? } else { here };
+        let ids = if lacks_base { ids_of(ctx, wanted)? } else { here.clone() };
         return Ok(Built { services: Vec::new(), ids });
     }
     crate::host::disk::check(ctx.root())?;
@@ -83,18 +83,20 @@ pub(crate) fn bring_up_to_date(
     Ok(Built { services: names(&targets), ids })
 }
 
-/// The services whose images are missing or were made from other inputs than those of today.
+/// The services whose images are missing or were made from other inputs than those of today. `here` is what
+/// [`ids_of`] says.
 ///
 /// # Errors
-/// The engine does not answer, or a source file cannot be read.
+/// A source file cannot be read.
 pub(crate) fn out_of_date(
     ctx: &Ctx,
     project: &Project,
     wanted: &Wanted,
     source: Source,
+    here: &BTreeMap<String, String>,
 ) -> Result<Vec<String>> {
     let mut targets = targets(ctx, project, wanted, source)?;
-    keep_stale(ctx, &mut targets, &ids_of(ctx, wanted)?);
+    keep_stale(ctx, &mut targets, here);
     Ok(names(&targets))
 }
 

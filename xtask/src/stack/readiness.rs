@@ -5,7 +5,7 @@
 //! not ready. What is decided is pure ([`Tracker`]); the threads here only start and read.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,8 @@ use crate::stack::running::{self, Container, parse_health};
 use crate::stack::tracker::{Event, Life, Phase, Tracked, Tracker};
 use crate::stack::wanted::Wanted;
 
-/// How often the events are checked against the truth: the stream can break with the engine.
+/// How long the events may be silent before they are checked against the truth: the stream can break with the
+/// engine. The look costs a tenth of a second, in which no event is heeded: while they come, it is left out.
 const RESYNC: Duration = Duration::from_secs(2);
 /// How long one `docker start` may take; it returns when the process runs, not when it is ready.
 const START_LIMIT: Duration = Duration::from_secs(120);
@@ -89,7 +90,7 @@ fn carry_out_in<'scope>(
     // Subscribed before the first start, so that nothing is missed.
     let _events = watch_events(ctx, project, sender.clone())?;
     let mut screen = Screen::new(ctx);
-    let mut last_sync = Instant::now();
+    let mut last_news = Instant::now();
     if let Some(make) = make {
         let to_make = tracker.services.iter().filter(|tracked| !tracked.exists);
         let names = to_make.map(|tracked| tracked.service.clone()).collect();
@@ -113,23 +114,25 @@ fn carry_out_in<'scope>(
             let reason = format!("the time-out of {} is over", crate::ui::seconds(limit));
             return Ok(Outcome::NotReady(tracker, reason));
         }
-        drain(&inbox, &mut tracker, started);
-        if last_sync.elapsed() > RESYNC {
-            last_sync = Instant::now();
+        if drain(&inbox, &mut tracker, started) {
+            last_news = Instant::now();
+        }
+        if last_news.elapsed() > RESYNC {
+            last_news = Instant::now();
             resync(ctx, project, started, &sender)?;
         }
     }
 }
 
-/// Waits a moment for events and applies all that there are.
-fn drain(inbox: &Receiver<(String, Event)>, tracker: &mut Tracker, started: Instant) {
-    let first = inbox.recv_timeout(Duration::from_millis(100));
-    if let Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) = first {
-        return;
-    }
-    for (service, event) in first.into_iter().chain(inbox.try_iter()) {
+/// Waits a moment for events and applies all that there are; false if there was none.
+fn drain(inbox: &Receiver<(String, Event)>, tracker: &mut Tracker, started: Instant) -> bool {
+    let Ok(first) = inbox.recv_timeout(Duration::from_millis(100)) else {
+        return false;
+    };
+    for (service, event) in std::iter::once(first).chain(inbox.try_iter()) {
         tracker.apply(&service, event, started.elapsed());
     }
+    true
 }
 
 /// Starts a container in a thread of its own: two that may start do so at the same time.
