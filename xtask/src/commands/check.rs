@@ -24,11 +24,9 @@ use crate::ui;
 
 /// A cold build of everything with all tests, on two cores.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
-/// What the tests that need Docker are compiled with: all of them with the same, so that it is done once.
-const FEATURES: &str = "backend/stack,xtask/live";
 /// How many tests of the driver run at a time: each waits for the engine, for disks and for clocks half of
 /// the time.
-const AT_A_TIME: &str = "--test-threads=2";
+const AT_A_TIME: &str = "--test-threads=3";
 /// What the checks need beside Docker: the program, and the package that has it.
 const PROGRAMS: [(&str, &str); 3] =
     [("shellcheck", "shellcheck"), ("docker-registry", "docker-registry"), ("curl", "curl")];
@@ -138,10 +136,8 @@ pub(crate) fn ci(ctx: &Ctx) -> Result<()> {
     let shell = ctx.shell()?;
     checks.check("formatting", || ctx.run_loud(cmd!(shell, "cargo fmt --all --check")))?;
     checks.check("lints", || {
-        let lints = cmd!(
-            shell,
-            "cargo clippy --workspace --all-targets --all-features --locked -- --deny warnings"
-        );
+        let lints =
+            cmd!(shell, "cargo clippy --workspace --all-targets --locked -- --deny warnings");
         ctx.run_loud(Invocation::from(lints).limit(LIMIT))
     })?;
     checks.check("unit tests", || unit_tests(ctx))?;
@@ -255,7 +251,7 @@ fn backend_tests(ctx: &Ctx, trial: &Trial) -> Result<()> {
     let shell = ctx.shell()?;
     // Of the workspace, as the unit tests: of the backend alone, the libraries would be compiled once
     // more, with other features.
-    let tests = cmd!(shell, "cargo test --workspace --locked --features {FEATURES} --test stack");
+    let tests = cmd!(shell, "cargo test --workspace --locked --test stack");
     let value = |name: &str| project.value(name).to_owned();
     let (user, password, database) = (value("PG_USER"), value("PG_PASSWORD"), value("PG_DBNAME"));
     let place = format!("{}/{database}", address_of(ctx, &project, "postgres", 5432)?);
@@ -294,10 +290,7 @@ fn driver_tests(ctx: &Ctx, trial: &Trial) -> Result<()> {
     let project = trial.project(ctx)?;
     let source = project.image_source()?.ok_or_else(|| anyhow!("the stack is up and undecided"))?;
     let shell = ctx.shell()?;
-    let tests = cmd!(
-        shell,
-        "cargo test --workspace --locked --features {FEATURES} --test live -- {AT_A_TIME}"
-    );
+    let tests = cmd!(shell, "cargo test --workspace --locked --test live -- {AT_A_TIME}");
     let tests = Invocation::from(tests)
         .env("LIVE_PROJECT", trial.name())
         .env("LIVE_IMAGE_SOURCE", source.to_string());

@@ -6,7 +6,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use xshell::cmd;
 
-use super::FEATURES;
 use crate::ctx::{Ctx, Invocation};
 use crate::host::packages;
 use crate::stack::certificate;
@@ -36,10 +35,7 @@ pub(super) fn tests(ctx: &Ctx, trial: &Trial, names: &[&str]) -> Result<()> {
         fs::remove_dir_all(&folder).with_context(|| format!("clear {}", shown(ctx, &folder)))?;
     }
     let shell = ctx.shell()?;
-    let tests = cmd!(
-        shell,
-        "cargo test --workspace --locked --features {FEATURES} --test browser -- {names...}"
-    );
+    let tests = cmd!(shell, "cargo test --workspace --locked --test browser -- {names...}");
     let mut tests = Invocation::from(tests)
         .env("STACK_URL", project.address())
         .env("STACK_PROJECT", trial.name())
