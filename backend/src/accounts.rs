@@ -98,6 +98,7 @@ async fn sign_up(
     let mut transaction = app.db.begin().await?;
     let account = queries::insert(&mut *transaction, &email, &hash).await?;
     let (_, session) = start_session(&app, &headers, account).await?;
+    end_former(&app, &headers).await?;
     transaction.commit().await?;
     tracing::info!(account = session.1.account.id, "account made");
     Ok((StatusCode::CREATED, session))
@@ -141,22 +142,28 @@ async fn sign_in(
         app.sessions.end(id).await?;
         return Err(WRONG);
     }
+    end_former(&app, &headers).await?;
     Ok(session)
 }
 
-/// A new id at every sign-in: one that was known before it (planted, or left on a shared machine)
-/// is worth nothing after it.
+/// A new id at every sign-in; [`end_former`] sees to the one before.
 async fn start_session(
     app: &App,
     headers: &HeaderMap,
     account: Account,
 ) -> Result<(SessionId, SignedInAnswer), Error> {
-    if let Some(old) = app.cookies.read(headers) {
-        app.sessions.end(old).await?;
-    }
     let id = app.sessions.create(account.id, headers).await?;
     let cookie = [(header::SET_COOKIE, app.cookies.set(id))];
     Ok((id, (cookie, axum::Json(view(app, id, account)))))
+}
+
+/// An id that was known before a sign-in (planted, or left on a shared machine) is worth nothing after it. It ends
+/// once there is a new one: where Redis is full or away, whoever tried is signed in as before.
+async fn end_former(app: &App, headers: &HeaderMap) -> Result<(), Error> {
+    match app.cookies.read(headers) {
+        Some(former) => app.sessions.end(former).await,
+        None => Ok(()),
+    }
 }
 
 fn view(app: &App, id: SessionId, account: Account) -> SessionView {
@@ -238,8 +245,10 @@ async fn change_password(
     if !queries::replace_hash(&mut *transaction, account.id, &old, &new).await? {
         return Err(Error::Conflict("The password was just changed from elsewhere."));
     }
-    app.sessions.end_all(account.id, None).await?;
-    let (_, session) = start_session(&app, &headers, account).await?;
+    let account_id = account.id;
+    // The new session first: where none can be made, nobody is signed out.
+    let (id, session) = start_session(&app, &headers, account).await?;
+    app.sessions.end_all(account_id, Some(id)).await?;
     transaction.commit().await?;
     tracing::info!(account = session.1.account.id, "password changed");
     Ok(session)

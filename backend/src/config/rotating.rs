@@ -58,6 +58,13 @@ impl<T> Rotating<T> {
         Arc::clone(&self.0.accepted.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Looks at the file, and tells whether other values are good now than `before`. Not the same as what
+    /// [`Rotating::refresh`] says: of two that look at once only one sees the change, and both were without it.
+    pub fn is_other_than(&self, before: &Accepted<T>) -> bool {
+        self.refresh();
+        !Arc::ptr_eq(before, &self.accepted())
+    }
+
     /// Looks whether the file has changed, and if so takes over what it holds; true if it did.
     ///
     /// A file that cannot be read or has no usable first line changes nothing: what worked goes on

@@ -113,6 +113,13 @@ fn check_statements(file: &str, text: &str, transactional: bool) -> Result<(), M
             statements.len()
         ));
     }
+    if !transactional && sql::makes_a_nameless_index(text) {
+        return refuse(
+            "makes an index without a name: what a failed try left could not be told from others. \
+             Name it"
+                .to_owned(),
+        );
+    }
     for statement in statements {
         let word = statement.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
         let word = word.to_ascii_uppercase();

@@ -1,6 +1,9 @@
 //! As much of SQL's lexical structure as it takes to tell statements apart: quotes, dollar quotes
 //! and comments can all hold a semicolon.
 
+/// How much of a name PostgreSQL keeps, in bytes (NAMEDATALEN less one).
+const NAME_LENGTH: usize = 63;
+
 /// The statements of a file, trimmed, without comments before them.
 pub(super) fn statements(text: &str) -> Vec<&str> {
     let mut found = Vec::new();
@@ -20,13 +23,24 @@ pub(super) fn statements(text: &str) -> Vec<&str> {
     found
 }
 
-/// Whether the text holds `name` as a whole word.
+/// Whether the text holds `name`, as the catalogue has it, as a whole word: unquoted it may be written in any
+/// case, and PostgreSQL keeps 63 bytes of a longer one.
 pub(super) fn names(text: &str, name: &str) -> bool {
-    text.match_indices(name).any(|(at, _)| {
+    let (text, name) = (text.to_lowercase(), name.to_lowercase());
+    let is_cut = name.len() == NAME_LENGTH;
+    text.match_indices(&name).any(|(at, _)| {
         let before = text[..at].chars().next_back();
         let after = text[at + name.len()..].chars().next();
-        !before.is_some_and(is_word) && !after.is_some_and(is_word)
+        !before.is_some_and(is_word) && (is_cut || !after.is_some_and(is_word))
     })
+}
+
+/// Whether the text makes an index and gives it no name: PostgreSQL would choose another one at each try.
+pub(super) fn makes_a_nameless_index(text: &str) -> bool {
+    let statement = statements(text).first().copied().unwrap_or_default();
+    let words = statement.split_whitespace().map(str::to_uppercase);
+    let mut after = words.skip_while(|word| word != "INDEX").skip(1);
+    makes_index(text) && after.find(|word| word != "CONCURRENTLY").is_some_and(|word| word == "ON")
 }
 
 /// Whether the file makes an index.
@@ -140,6 +154,7 @@ mod tests {
             ("REINDEX INDEX CONCURRENTLY i", "i_ccnew2", true),
             ("REINDEX INDEX CONCURRENTLY i", "j_ccnew", false),
             ("VACUUM i", "i", false),
+            ("CREATE INDEX CONCURRENTLY IF NOT EXISTS By_Day ON t (c)", "by_day", true),
         ];
         for (text, index, expected) in cases {
             assert_eq!(leaves(text, index), expected, "{text}: {index}");
@@ -169,5 +184,20 @@ mod tests {
     fn a_name_is_found_as_a_whole_word_only() {
         assert!(names("CREATE INDEX CONCURRENTLY by_day ON t (day)", "by_day"));
         assert!(!names("CREATE INDEX CONCURRENTLY by_day_2 ON t (day)", "by_day"));
+        let long = "x".repeat(70);
+        assert!(names(&format!("CREATE INDEX {long} ON t (c)"), &long[..63]));
+    }
+
+    #[test]
+    fn an_index_without_a_name_is_known() {
+        assert!(makes_a_nameless_index("-- no-transaction\nCREATE INDEX CONCURRENTLY ON t (c)"));
+        assert!(makes_a_nameless_index("create unique index concurrently on t (c)"));
+        for named in [
+            "CREATE INDEX CONCURRENTLY i ON t (c)",
+            "CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON t (c)",
+        ] {
+            assert!(!makes_a_nameless_index(named), "{named}");
+        }
+        assert!(!makes_a_nameless_index("VACUUM t"));
     }
 }

@@ -84,9 +84,10 @@ impl Sessions {
 
     /// The session of an id, if it is alive. Asking for it starts its idle time-out anew.
     pub async fn find(&self, id: SessionId) -> Result<Option<Session>, Error> {
+        let before = self.key.accepted();
         let mut record = self.find_record(id).await?;
-        // A replica that learnt of a new key a moment earlier may have made the session.
-        if record.is_none() && self.key.refresh() {
+        // A replica that learnt of a new key a moment earlier may have made the session, or moved it.
+        if record.is_none() && self.key.is_other_than(&before) {
             record = self.find_record(id).await?;
         }
         let Some(record) = record else {
@@ -128,6 +129,8 @@ impl Sessions {
 
     /// Ends a session at once, whoever still holds its cookie.
     pub async fn end(&self, id: SessionId) -> Result<(), Error> {
+        // Under a key that this process does not know yet it would stay alive.
+        self.key.refresh();
         let mut script = END.key(self.record_key(""));
         script.key(self.link.key(LIST_KIND, ""));
         self.handles(id).iter().for_each(|handle| {
@@ -144,6 +147,8 @@ impl Sessions {
 
     /// Ends an account's sessions, all or all but one, and says how many they were.
     pub async fn end_all(&self, account_id: i64, keep: Option<SessionId>) -> Result<u64, Error> {
+        // Under a key that this process does not know yet the one to keep would not be known.
+        self.key.refresh();
         let mut script = END_ALL.key(self.record_key(""));
         script.key(self.list_key(account_id));
         keep.map(|id| self.handles(id)).unwrap_or_default().iter().for_each(|handle| {

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::TryStreamExt;
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ClientConfigKey, ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 
 /// The object that is written last: what the others are.
@@ -69,6 +69,10 @@ impl Place {
             .with_bucket_name(bucket)
             // Only an end point that says so itself: a server in the next room.
             .with_allow_http(end_point.starts_with("http://"))
+            // The library gives every request 30 s, its body included: a large object over a thin line never
+            // came through, and is no worse for being slow. What gives up is silence.
+            .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::Timeout), "1day")
+            .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::ReadTimeout), "60s")
             .build()
             .with_context(|| format!("open {place}; the key comes from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and another server than Amazon's from AWS_ENDPOINT_URL"))?;
         Ok(Place { store: Arc::new(store), prefix: Key::from(prefix), shown: place.to_owned() })
@@ -102,8 +106,14 @@ impl Place {
         let mut names = Vec::new();
         for folder in listed.common_prefixes {
             let Some(name) = folder.filename() else { continue };
-            if self.store.head(&folder.clone().join(INDEX)).await.is_ok() {
-                names.push(name.to_owned());
+            match self.store.head(&folder.clone().join(INDEX)).await {
+                Ok(_) => names.push(name.to_owned()),
+                // Not whole: the index comes last.
+                Err(object_store::Error::NotFound { .. }) => {}
+                // A copy that cannot be asked for is not one that is not there: the latest would be an older one.
+                Err(error) => {
+                    return Err(error).with_context(|| format!("look at {}", self.show(name)));
+                }
             }
         }
         names.sort();

@@ -6,7 +6,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use archive::file::Hashed;
 
 use super::both;
@@ -88,7 +88,7 @@ pub(crate) fn take(
             let _ = sender.try_send(());
         };
         let redis = scope.spawn(|| save_redis(ctx, &servers.redis, replaced, &create, begin));
-        let around = save_around(ctx, &servers.postgres, &create);
+        let around = save_around(ctx, &servers.postgres, project.value("PG_DBNAME"), &create);
         // Without a word it has failed, which it tells itself.
         let postgres = match (around, has_begun.recv()) {
             (Ok(around), Ok(())) => {
@@ -135,6 +135,7 @@ struct Around {
 fn save_around(
     ctx: &Ctx,
     container: &Container,
+    database: &str,
     create: &impl Fn(&str) -> Result<Hashed<File>>,
 ) -> Result<Around> {
     let postgres = Postgres::live(ctx, &container.id);
@@ -144,7 +145,15 @@ fn save_around(
         || postgres.dump_roles(&mut sink).context("save the roles"),
     )?;
     let roles_file = sink.finish()?;
-    Ok(Around { server, roles: postgres.roles()?, roles_file, databases: postgres.databases()? })
+    let databases = postgres.databases()?;
+    // A backup without it would restore, be proven so, and push the last good one out of the catalogue.
+    ensure!(
+        databases.iter().any(|name| name == database),
+        "there is no database {database} (PG_DBNAME) that takes connections in PostgreSQL, only {}: a backup without \
+         it is none. `cargo xtask psql -- -U postgres -d postgres --list` shows them all",
+        databases.join(", ")
+    );
+    Ok(Around { server, roles: postgres.roles()?, roles_file, databases })
 }
 
 fn save_postgres(
@@ -156,6 +165,16 @@ fn save_postgres(
     create: &(impl Fn(&str) -> Result<Hashed<File>> + Sync),
 ) -> Result<SavedPostgres> {
     let server = Postgres::live(ctx, &container.id);
+    // What a restore put aside is removed once it is saved, so it must be: also where the name that it had is gone.
+    let aside = replaced.databases.keys().find(|name| !around.databases.contains(name));
+    ensure!(
+        aside.is_none(),
+        "a restore put the database {0} aside, as {1}, and now there is no {0} that takes connections, beside which it \
+         would be saved. Nothing was removed. Where {1} is the one to have: `ALTER DATABASE \"{1}\" RENAME TO \
+         \"{0}\"` as postgres (`cargo xtask psql -- -U postgres -d postgres`), then back up again",
+        aside.map_or("", String::as_str),
+        aside.and_then(|name| replaced.databases.get(name)).map_or("", String::as_str)
+    );
     files.insert(ROLES.to_owned(), around.roles_file);
     let dump = |name: &String| -> Result<Dumped> {
         let step = ctx.ui.step(format!("database {name}"));

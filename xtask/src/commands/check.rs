@@ -26,7 +26,7 @@ use crate::ui;
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 /// How many tests of the driver run at a time: each waits for the engine, for disks and for clocks half of
 /// the time.
-const AT_A_TIME: &str = "--test-threads=3";
+const AT_A_TIME: &str = "--test-threads=2";
 /// What the checks need beside Docker: the program, and the package that has it.
 const PROGRAMS: [(&str, &str); 3] =
     [("shellcheck", "shellcheck"), ("docker-registry", "docker-registry"), ("curl", "curl")];

@@ -89,8 +89,38 @@ fn host(ctx: &Ctx, tools: &Tools) -> Vec<Finding> {
     ];
     findings.extend(socket());
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    findings.extend([disk_room(ctx), judge::memory(&meminfo), clock(ctx)]);
+    let asked = SystemTime::now();
+    let info = EngineInfo::ask(ctx).unwrap_or_default();
+    let told = SystemTime::now();
+    findings.extend(info.driver.as_deref().map(judge::storage));
+    findings.extend([
+        disk_room(ctx, info.folder.as_deref()),
+        judge::memory(&meminfo),
+        judge::clock(info.time, asked, told),
+    ]);
     findings
+}
+
+/// What the engine says of itself; none of it where it does not answer.
+#[derive(Default)]
+struct EngineInfo {
+    driver: Option<String>,
+    /// Where it keeps images and volumes.
+    folder: Option<PathBuf>,
+    /// It may run in a virtual machine whose clock stood still while the laptop slept: then sessions end too
+    /// late and certificates are not valid yet.
+    time: Option<SystemTime>,
+}
+
+impl EngineInfo {
+    fn ask(ctx: &Ctx) -> Option<EngineInfo> {
+        let fields = "{{.Driver}}\t{{.DockerRootDir}}\t{{.SystemTime}}";
+        let text = ctx.read(Invocation::new("docker").args(["info", "--format", fields])).ok()?;
+        let mut fields = text.trim().split('\t');
+        let driver = fields.next().filter(|driver| !driver.is_empty()).map(str::to_owned);
+        let folder = fields.next().map(PathBuf::from);
+        Some(EngineInfo { driver, folder, time: fields.next().and_then(judge::parse_time) })
+    }
 }
 
 /// A socket that is elsewhere, or no file, is not ours to judge.
@@ -104,25 +134,13 @@ fn mode_of(path: &Path) -> Option<u32> {
     Some(fs::metadata(path).ok()?.permissions().mode() & 0o777)
 }
 
-/// Where the engine keeps images and volumes; of an engine that does not answer, or is on another host, the
-/// checkout's own disk.
-fn disk_room(ctx: &Ctx) -> Finding {
-    let ask = Invocation::new("docker").args(["info", "--format", "{{.DockerRootDir}}"]);
-    let asked = ctx.read(ask).map(|text| PathBuf::from(text.trim())).ok();
-    let docker = asked.filter(|folder| folder.is_absolute() && folder.exists());
-    match disk::free(docker.as_deref().unwrap_or(ctx.root())) {
+/// Where the engine keeps its data; of one that does not answer, or is on another host, the checkout's own disk.
+fn disk_room(ctx: &Ctx, engines: Option<&Path>) -> Finding {
+    let here = engines.filter(|folder| folder.is_absolute() && folder.exists());
+    match disk::free(here.unwrap_or(ctx.root())) {
         Ok(free) => judge::disk(free),
         Err(error) => not_well(Level::Warn, "disk", format!("{error:#}"), "df -h"),
     }
-}
-
-/// The engine may run in a virtual machine whose clock stood still while the laptop slept: then
-/// sessions end too late and certificates are not valid yet.
-fn clock(ctx: &Ctx) -> Finding {
-    let ask = Invocation::new("docker").args(["info", "--format", "{{.SystemTime}}"]);
-    let asked = SystemTime::now();
-    let engine = ctx.read(ask).ok().and_then(|text| judge::parse_time(text.trim()));
-    judge::clock(engine, asked, SystemTime::now())
 }
 
 fn environment(ctx: &Ctx, env_file: &Path) -> Vec<Finding> {

@@ -59,13 +59,14 @@ pub(crate) fn cargo_build(package: &str) -> Result<Invocation> {
         arch @ ("x86_64" | "aarch64") => format!("{arch}-unknown-linux-gnu"),
         arch => bail!("images without a registry are built on x86_64 and aarch64, not on {arch}"),
     };
-    let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", target.to_uppercase().replace('-', "_"));
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let args = ["build", "--release", "--locked", "--package", package, "--target", &target];
     Ok(Invocation::new(cargo)
         .args(args)
         .arg("--message-format=json-render-diagnostics")
-        .env(&flags, "-C target-feature=+crt-static")
+        // Of cargo's ways to be told flags the one that goes before all others: a person's RUSTFLAGS would
+        // make a binary that needs a C library, which the image does not have.
+        .env("CARGO_ENCODED_RUSTFLAGS", "-C\x1ftarget-feature=+crt-static")
         .limit(LIMIT))
 }
 

@@ -42,7 +42,9 @@ fn the_stack_of_another_checkout_is_left_alone() {
     let text = said(&output);
     assert!(text.contains("the stack of another checkout"), "{text}");
     let calls = bench.calls();
-    let is_look = |call: &&String| call.starts_with("ps ") || call.starts_with("inspect ");
+    let is_look = |call: &&String| {
+        ["ps ", "inspect ", "image inspect "].iter().any(|look| call.starts_with(look))
+    };
     assert!(
         calls.iter().filter(|call| !call.contains("config")).all(|call| is_look(&call)),
         "{calls:?}"

@@ -165,7 +165,7 @@ fn what_the_backend_cannot_do_without_reaches_its_container() {
     let compose = repo::file("compose.yaml");
     let must = backend_variables().into_iter();
     let must =
-        must.filter(|(_, method, _)| matches!(method.as_str(), "required" | "secret" | "key"));
+        must.filter(|(_, method, _)| matches!(method.as_str(), "required" | "password" | "key"));
     let is_passed = |name: &str| {
         let starts = [format!("{name}: "), format!("{name}_FILE: /run/secrets/")];
         let mut lines = compose.text.lines().map(str::trim_start);

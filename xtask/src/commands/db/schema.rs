@@ -21,6 +21,21 @@ const SCHEMA: &str = "backend/schema.sql";
 const STATEMENTS: &str = "backend/.sqlx";
 /// What `pg_dump` leaves out: who owns what and may do what is in deploy/postgres/roles.sql.
 const WORDS: [&str; 3] = ["--schema-only", "--no-owner", "--no-privileges"];
+/// The settings of the session that `pg_dump` writes, of all its versions.
+const SETTINGS: [&str; 12] = [
+    "statement_timeout",
+    "lock_timeout",
+    "idle_in_transaction_session_timeout",
+    "transaction_timeout",
+    "client_encoding",
+    "standard_conforming_strings",
+    "check_function_bodies",
+    "xmloption",
+    "client_min_messages",
+    "row_security",
+    "default_tablespace",
+    "default_table_access_method",
+];
 /// The first lines of the schema's file.
 const TITLE: &str = "\
 -- The schema after every migration: to read and to review, never to run. `cargo xtask migrate schema`
@@ -162,10 +177,17 @@ fn shown(name: &str, text: &str) -> String {
 /// What `pg_dump` says, without what differs between its versions or says nothing: settings of the
 /// session, titles, and the key against injected commands.
 fn normalised(dump: &str) -> String {
+    // By their names: a line of a function's body may begin with SET as well.
+    let is_setting = |line: &str| {
+        let name = line.strip_prefix("SET ").and_then(|rest| rest.split(' ').next());
+        name.is_some_and(|name| SETTINGS.contains(&name))
+    };
     let is_noise = |line: &&str| {
-        let starts = ["SET ", "\\restrict ", "\\unrestrict ", "SELECT pg_catalog.set_config("];
+        let starts = ["\\restrict ", "\\unrestrict ", "SELECT pg_catalog.set_config("];
         let titles = ["-- Name: ", "-- Dumped ", "-- PostgreSQL database dump"];
-        *line == "--" || starts.iter().chain(&titles).any(|start| line.starts_with(start))
+        *line == "--"
+            || is_setting(line)
+            || starts.iter().chain(&titles).any(|start| line.starts_with(start))
     };
     let mut text = TITLE.to_owned();
     let mut is_gap = true;
@@ -195,13 +217,13 @@ mod tests {
                     SELECT pg_catalog.set_config('search_path', '', false);\n\n\
                     --\n-- Name: t; Type: TABLE; Schema: public; Owner: -\n--\n\n\
                     CREATE TABLE public.t (\n    id bigint\n);\n\n\n--\n-- Name: i\n--\n\n\
-                    CREATE INDEX i ON public.t USING btree (id);\n\n\\unrestrict abc\n";
+                    CREATE INDEX i ON public.t USING btree (id);\n\n    UPDATE t\nSET id = 1;\n\n\\unrestrict abc\n";
         let text = normalised(dump);
         let (_, statements) = text.split_once("\n\n").unwrap();
         assert_eq!(
             statements,
             "CREATE TABLE public.t (\n    id bigint\n);\n\n\
-             CREATE INDEX i ON public.t USING btree (id);\n"
+             CREATE INDEX i ON public.t USING btree (id);\n\n    UPDATE t\nSET id = 1;\n"
         );
     }
 

@@ -15,7 +15,7 @@ use crate::stack::project::Project;
 const LOCK_WAIT: &str = "--lock-wait-timeout=5s";
 const LIMIT: Duration = Duration::from_secs(5 * 60);
 /// Stands before the id of the process that owns the database.
-const PREFIX: &str = "scratch_";
+const PREFIX: &str = "xtask_scratch_";
 
 /// A database beside the stack's own, in the same server.
 pub(super) struct Scratch<'a> {

@@ -41,6 +41,19 @@ pub(super) fn socket(path: &str, mode: u32) -> Finding {
     pass("socket", format!("{who} may use it (mode {mode:04o})"))
 }
 
+/// The engine's storage driver. With these every file that a container opens goes through a process of the host's, or
+/// every container gets a copy of its image: a cold `up` took a third longer (docs/benchmarks.md), and an
+/// engine that nobody told which one to take has neither where its kernel has a better one.
+pub(super) fn storage(driver: &str) -> Finding {
+    if !["fuse-overlayfs", "vfs"].contains(&driver) {
+        return pass("storage", driver);
+    }
+    let detail = format!("containers start and read slowly with {driver}");
+    let next = "where the kernel knows overlay2, take `storage-driver` out of /etc/docker/daemon.json and restart the \
+                engine: volumes stay, images are built anew";
+    not_well(Level::Warn, "storage", detail, next)
+}
+
 /// Bytes free where the engine keeps its data.
 pub(super) fn disk(free: u64) -> Finding {
     let next = "docker system df, and cargo clean";
@@ -171,6 +184,9 @@ mod tests {
         assert_eq!(tool("compose", Some(Version(2, 20, 0)), Version(2, 20, 0)).level, Pass);
         assert_eq!(socket("s", 0o660).level, Pass);
         assert_eq!(socket("s", 0o666).level, Fail);
+        assert_eq!(storage("overlay2").level, Pass);
+        assert_eq!(storage("overlayfs").level, Pass);
+        assert_eq!(storage("fuse-overlayfs").level, Warn);
         let levels = [2 << 30, 10 << 30].map(|free| (disk(free - 1).level, disk(free).level));
         assert_eq!(levels, [(Fail, Warn), (Warn, Pass)]);
         assert_eq!(memory("MemTotal: 9 kB\nMemAvailable:  1048575 kB\n").level, Warn);
