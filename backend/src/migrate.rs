@@ -98,7 +98,7 @@ async fn run_locked(
     report: Report<'_>,
 ) -> Result<Summary, MigrateError> {
     let mut connection = connect(config).await?;
-    history::create_table(&mut connection).await?;
+    history::prepare_table(&mut connection).await?;
     // Read after the lock was taken: another migrator may just have finished.
     let history = History::read(&mut connection).await?;
     let comparison = history.compare(set);

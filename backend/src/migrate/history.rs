@@ -51,12 +51,37 @@ pub struct Comparison<'a> {
     pub newer: Vec<String>,
 }
 
-/// Makes the table of the history. Called under the lock, which is what makes it safe.
-pub(super) async fn create_table(connection: &mut PgConnection) -> Result<(), MigrateError> {
+/// Takes from everybody but the owner what roles.sql lets the application do with every table of the owner: whoever
+/// can write here can have a migration left out, or applied again. `/readyz` reads it.
+const ONLY_THE_OWNER_WRITES: &str = "
+    DO $$
+    DECLARE writer text;
+    BEGIN
+        FOR writer IN
+            SELECT DISTINCT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END
+            FROM pg_class, aclexplode(relacl)
+            WHERE oid = 'schema_migrations'::regclass
+                AND grantee <> relowner AND privilege_type <> 'SELECT'
+        LOOP
+            EXECUTE 'REVOKE INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER
+                     ON schema_migrations FROM ' || writer;
+        END LOOP;
+    END $$";
+
+/// Makes the table of the history, for the owner alone to write. Called under the lock, which is what makes it safe.
+pub(super) async fn prepare_table(connection: &mut PgConnection) -> Result<(), MigrateError> {
     // Asked first: `IF NOT EXISTS` writes a notice to the log of the server at every start.
-    if exists(connection).await? {
-        return Ok(());
+    if !exists(connection).await? {
+        create_table(connection).await?;
     }
+    sqlx::raw_sql(ONLY_THE_OWNER_WRITES)
+        .execute(connection)
+        .await
+        .map_err(during("keeping schema_migrations to its owner"))?;
+    Ok(())
+}
+
+async fn create_table(connection: &mut PgConnection) -> Result<(), MigrateError> {
     sqlx::raw_sql(
         "CREATE TABLE schema_migrations (
              version     bigint      PRIMARY KEY,

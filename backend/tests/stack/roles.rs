@@ -35,6 +35,9 @@ async fn the_application_changes_rows_and_no_table() {
         "SELECT pg_read_file('/etc/passwd')",
         "COPY accounts TO PROGRAM 'cat'",
         "SELECT * FROM pg_authid",
+        "DELETE FROM schema_migrations",
+        "UPDATE schema_migrations SET checksum = ''",
+        "INSERT INTO schema_migrations VALUES (9999, 'x', '', now(), 1)",
     ];
     for statement in refused {
         let outcome = sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut app).await;
