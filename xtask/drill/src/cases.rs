@@ -28,6 +28,7 @@ pub use self::table::CASES;
 use crate::arena::Arena;
 use crate::docker::run;
 use crate::proxy::Proxy;
+use crate::root::Root;
 use crate::stack::Stack;
 use crate::workload::Workload;
 
@@ -94,6 +95,8 @@ pub struct Case {
 pub struct Scene {
     /// The stack.
     pub stack: Stack,
+    /// What only root may do.
+    pub root: Root,
     /// Between the backend and PostgreSQL.
     pub postgres: Proxy,
     /// Between the backend and Redis.
@@ -107,9 +110,10 @@ pub struct Scene {
 
 impl Scene {
     /// A scene for one case.
-    pub fn new(arena: &Arena, workload: Workload) -> Scene {
+    pub fn new(arena: &Arena, root: Root, workload: Workload) -> Scene {
         Scene {
             stack: arena.stack.clone(),
+            root,
             postgres: arena.postgres.clone(),
             redis: arena.redis.clone(),
             workload,

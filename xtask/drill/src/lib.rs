@@ -15,6 +15,7 @@ pub mod load;
 pub mod probe;
 pub mod proxy;
 pub mod report;
+pub mod root;
 pub mod run;
 pub mod secrets;
 pub mod stack;

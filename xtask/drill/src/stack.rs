@@ -9,17 +9,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep};
 
 use crate::docker::{docker, run};
-use crate::undo::Undo;
 
 /// The four, in the order in which a request meets them.
 pub const SERVICES: [&str; 4] = ["nginx", "backend", "postgres", "redis"];
 
-/// Memory is given back before a process is gone.
-const KILL_LIMIT: Duration = Duration::from_secs(10);
 /// A log of some megabytes is read within a second or two.
 const LOG_LIMIT: Duration = Duration::from_secs(60);
 
@@ -236,111 +232,5 @@ impl Stack {
             }
         }
         Ok(unhealthy)
-    }
-}
-
-/// Sends a signal to a process of a container, from the host: the engine does not know, so its
-/// restart policy stays armed (`docker kill` would disarm it).
-///
-/// # Errors
-/// There is no such process, or this user may not.
-pub fn signal(pid: i32, signal: Signal) -> Result<()> {
-    let process = Pid::from_raw(pid).context("a process has a number")?;
-    kill_process(process, signal).with_context(|| {
-        format!("send {signal:?} to process {pid}; the drill must run as root on the engine's host")
-    })
-}
-
-/// What the kernel says a process does, by its letter: `T` if it is stopped, `Z` if only its number is
-/// left; none if it is gone.
-pub fn state(pid: i32) -> Option<char> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before it is in parentheses, and may hold any character.
-    stat.rsplit_once(") ")?.1.chars().next()
-}
-
-/// Sends SIGKILL and waits until the process has ended.
-///
-/// # Errors
-/// It lives on.
-pub async fn kill(pid: i32) -> Result<()> {
-    signal(pid, Signal::KILL)?;
-    let deadline = Instant::now() + KILL_LIMIT;
-    while !matches!(state(pid), None | Some('Z' | 'X')) {
-        ensure!(Instant::now() < deadline, "process {pid} lives on after SIGKILL");
-        sleep(Duration::from_millis(5)).await;
-    }
-    Ok(())
-}
-
-/// Processes that are stopped until this is dropped, however the drill ends.
-pub struct Stopped {
-    pids: Vec<i32>,
-    undo: Undo,
-}
-
-impl Stopped {
-    /// Stops them.
-    ///
-    /// # Errors
-    /// One cannot be stopped; those that were go on.
-    pub fn new(pids: Vec<i32>) -> Result<Stopped> {
-        let mut stopped = Stopped { pids: Vec::new(), undo: Undo::new()? };
-        for pid in pids {
-            stopped.stop(pid)?;
-        }
-        Ok(stopped)
-    }
-
-    fn stop(&mut self, pid: i32) -> Result<()> {
-        self.undo.promise(&format!("kill -CONT {pid} 2>/dev/null"))?;
-        signal(pid, Signal::STOP)?;
-        self.pids.push(pid);
-        Ok(())
-    }
-
-    /// Whether all of them stand still, as the kernel sees it.
-    ///
-    /// # Errors
-    /// One does not, or has ended: the fault that was meant is not there.
-    pub fn ensure_still(&self) -> Result<()> {
-        for &pid in &self.pids {
-            let state = state(pid);
-            // The engine's probes end by themselves when they are killed for being late.
-            let is_still = matches!(state, Some('T' | 'Z') | None);
-            ensure!(is_still, "process {pid} is {state:?}, and not stopped");
-        }
-        let first = self.pids.first().and_then(|pid| state(*pid));
-        ensure!(first == Some('T'), "the first process is {first:?}, and not stopped");
-        Ok(())
-    }
-
-    /// Stops every process of a service, those too that start while it does so.
-    ///
-    /// # Errors
-    /// The service does not run.
-    pub async fn all_of(stack: &Stack, service: &str) -> Result<Stopped> {
-        let mut stopped = Stopped::new(vec![stack.pid(service).await?])?;
-        loop {
-            let before = stopped.pids.len();
-            for (pid, _) in stack.processes(service).await? {
-                // The engine's probes come and go; one that has ended needs no stopping.
-                if !stopped.pids.contains(&pid) {
-                    let _ = stopped.stop(pid);
-                }
-            }
-            if stopped.pids.len() == before {
-                return Ok(stopped);
-            }
-        }
-    }
-}
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        for &pid in &self.pids {
-            // One that was killed meanwhile needs no waking.
-            let _ = signal(pid, Signal::CONT);
-        }
     }
 }

@@ -19,6 +19,7 @@ use crate::docker::docker;
 use crate::load::{Client, Pace};
 use crate::probe::{self, Readiness};
 use crate::report::{CaseReport, Verdict};
+use crate::root::Root;
 use crate::secrets;
 use crate::stack::SERVICES;
 use crate::usage::{self, Usage};
@@ -105,6 +106,7 @@ impl<'a> Supervisor<'a> {
     pub async fn run(&self, case: &Case) -> Result<CaseReport> {
         let stack = &self.arena.stack;
         stack.wait_healthy(HEALTHY_LIMIT).await.context("begin with a healthy stack")?;
+        let root = Root::new(stack).await?;
         let seed = seed_of_case(self.seed, case.name);
         let workload = self.workload.for_case(format!("{:x}-{}", self.seed, case.name));
         let start = Instant::now();
@@ -117,7 +119,7 @@ impl<'a> Supervisor<'a> {
         let probes = tokio::spawn(probe::watch_readiness(stack.clone(), start, stopped));
         sleep(WARM_UP + Duration::from_millis(seed % 500)).await;
 
-        let scene = Scene::new(self.arena, workload.clone());
+        let scene = Scene::new(self.arena, root, workload.clone());
         // The schedule signs somebody in or out every few seconds only, and most faults are over by then.
         // One after the other, because of what one account may do.
         let number = CASES.iter().position(|other| other.name == case.name);

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use crate::root::Root;
+
 /// Reads until the other end of its pipe is closed, by whatever end, and then does what it read.
 const WAITER: &str = "trap '' HUP INT TERM; undo=$(cat); eval \"$undo\"";
 /// How long undoing may take. A waiter that needs longer goes on alone.
@@ -27,9 +29,22 @@ impl Undo {
     /// # Errors
     /// The process that waits cannot be started; nothing must be changed then.
     pub fn new() -> Result<Undo> {
+        let mut waiter = Command::new("sh");
+        waiter.args(["-c", WAITER]);
+        Undo::with(waiter)
+    }
+
+    /// The same for what takes root's rights.
+    ///
+    /// # Errors
+    /// As of [`Undo::new`].
+    pub fn as_root(root: &Root) -> Result<Undo> {
+        Undo::with(root.command(WAITER))
+    }
+
+    fn with(mut command: Command) -> Result<Undo> {
         // A process group of its own: what ends the drill's group must not end this one.
-        let mut command = Command::new("sh");
-        command.args(["-c", WAITER]).stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0);
         let mut waiter = command.spawn().context("start `sh`, which puts things right")?;
         let pipe = waiter.stdin.take();
         Ok(Undo { waiter, pipe })
@@ -67,7 +82,13 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::stack::{Stopped, state};
+    use crate::root::{Stopped, state};
+
+    /// A process of this user's own needs nobody else's rights.
+    fn stopped(pid: i32) -> Stopped {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(Stopped::new(&Root::Own, vec![pid])).unwrap()
+    }
 
     /// A process that may be stopped.
     struct Victim(Child);
@@ -100,11 +121,11 @@ mod tests {
     #[test]
     fn what_is_stopped_goes_on_after_an_error_and_after_a_panic() {
         let victim = Victim::new();
-        drop(Stopped::new(vec![victim.pid()]).unwrap());
+        drop(stopped(victim.pid()));
         victim.wait_for(|state| state != Some('T'));
         let pid = victim.pid();
         let panicked = thread::spawn(move || {
-            let _stopped = Stopped::new(vec![pid]).unwrap();
+            let _stopped = stopped(pid);
             panic!("on purpose");
         });
         assert!(panicked.join().is_err());
@@ -117,7 +138,7 @@ mod tests {
         const NAME: &str =
             "undo::tests::what_is_stopped_goes_on_after_sigkill_of_whoever_stopped_it";
         if let Ok(pid) = env::var("VICTIM") {
-            let _stopped = Stopped::new(vec![pid.parse().unwrap()]).unwrap();
+            let _stopped = stopped(pid.parse().unwrap());
             thread::sleep(Duration::from_secs(600));
             return;
         }

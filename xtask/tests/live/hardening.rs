@@ -29,8 +29,8 @@ fn the_root_file_system_cannot_be_written(stand: &Stand) {
     // The backend has no shell to try it with; the host's root is stopped by the same mount.
     let format = "{{.State.Pid}}";
     let pid = docker(&["inspect", "--format", format, &stand.container("backend")]).ok().stdout;
-    let target = format!("/proc/{}/root/x", pid.trim());
-    expect_refused(&run(Command::new("touch").arg(target)), "Read-only file system");
+    let touch = format!("touch /proc/{}/root/x", pid.trim());
+    expect_refused(&stand.as_root(&touch), "Read-only file system");
 }
 
 fn the_application_has_the_rights_of_an_application(stand: &Stand) {

@@ -224,6 +224,17 @@ impl Stand {
         ids
     }
 
+    /// A line of shell as root of this machine, whoever runs the tests: in a container with every right, whose
+    /// root is the machine's own.
+    pub(crate) fn as_root(&self, line: &str) -> Run {
+        let format = ["inspect", "--format", "{{.Image}}", &self.container("redis")];
+        let image = docker(&format).ok().stdout;
+        let rights = "--privileged --pid=host --network=none --volume=/:/host --workdir=/";
+        let mut words = vec!["run", "--rm", "--user=0", "--entrypoint=chroot"];
+        words.extend(rights.split(' ').chain([image.trim(), "/host", "sh", "-c", line]));
+        docker(&words)
+    }
+
     /// When a container's process was started, as the engine writes it.
     pub(crate) fn started_at(&self, service: &str) -> String {
         let name = self.container(service);

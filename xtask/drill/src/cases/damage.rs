@@ -1,9 +1,6 @@
 //! Damage to Redis' log, as a power failure or a bad disk leaves it. It is made while Redis is down,
 //! from this machine, where the volume lies.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -17,17 +14,28 @@ const TORN: &[u8] = b"*3\r\n$3\r\nSET\r\n$10\r\ndrill:torn\r\n$12\r\nhalf of ";
 const BACK: Duration = Duration::from_secs(20);
 
 /// The newest part of the log.
-async fn log(scene: &Scene) -> Result<PathBuf> {
+async fn log(scene: &Scene) -> Result<String> {
     let volume = format!("{}_redis_data", scene.stack.project);
     let folder = docker(&["volume", "inspect", "--format", "{{.Mountpoint}}", &volume]).await?;
-    let folder = PathBuf::from(folder.trim()).join("appendonlydir");
-    let listing = fs::read_dir(&folder).with_context(|| {
-        format!("list {}; the drill must run as root on the engine's host", folder.display())
-    })?;
-    let paths = listing.filter_map(|entry| Some(entry.ok()?.path()));
-    let parts = paths.filter(|path| path.to_string_lossy().ends_with(".incr.aof"));
-    let newest = parts.max_by_key(|path| fs::metadata(path).and_then(|data| data.modified()).ok());
-    newest.with_context(|| format!("find the log of Redis in {}", folder.display()))
+    let folder = format!("{}/appendonlydir", folder.trim());
+    let newest = format!("ls -t {folder}/*.incr.aof | head -n 1");
+    let path = scene.root.run(&newest).await.with_context(|| format!("list {folder}"))?;
+    ensure!(!path.trim().is_empty(), "{folder} holds no log of Redis");
+    Ok(path.trim().to_owned())
+}
+
+/// What a file of root's holds.
+async fn read(scene: &Scene, path: &str) -> Result<Vec<u8>> {
+    let text = scene.root.run(&format!("od -An -v -tx1 {path}")).await?;
+    let byte = |hex| u8::from_str_radix(hex, 16).with_context(|| format!("read {path}"));
+    text.split_whitespace().map(byte).collect()
+}
+
+/// Writes one byte in place: it is Redis' file, with its owner and mode.
+async fn write(scene: &Scene, path: &str, offset: usize, byte: u8) -> Result<()> {
+    let script =
+        format!("printf '\\{byte:03o}' | dd of={path} bs=1 seek={offset} conv=notrunc status=none");
+    scene.root.run(&script).await.with_context(|| format!("write to {path}")).map(drop)
 }
 
 async fn stop(scene: &Scene) -> Result<()> {
@@ -47,10 +55,13 @@ pub(super) fn tail_cut(scene: &Scene) -> Running<'_> {
     Box::pin(async move {
         stop(scene).await?;
         let path = log(scene).await?;
-        let torn = OpenOptions::new().append(true).open(&path);
-        let torn = torn.and_then(|mut file| file.write_all(TORN)).and_then(|()| fs::read(&path));
+        let half = String::from_utf8_lossy(TORN).replace('\r', "\\r").replace('\n', "\\n");
+        let torn = match scene.root.run(&format!("printf '{half}' >>{path}")).await {
+            Ok(_) => read(scene, &path).await,
+            Err(error) => Err(error),
+        };
         start(scene).await?;
-        let torn = torn.with_context(|| format!("cut {}", path.display()))?;
+        let torn = torn.with_context(|| format!("cut {path}"))?;
         ensure!(torn.ends_with(TORN), "the log does not end in half a command");
         scene.healed();
         scene.expect("Redis is back with a cut log", BACK, || is_up(scene)).await;
@@ -68,15 +79,12 @@ pub(super) fn middle_flipped(scene: &Scene) -> Running<'_> {
     Box::pin(async move {
         stop(scene).await?;
         let path = log(scene).await?;
-        let whole = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        let whole = read(scene, &path).await?;
         let middle = whole.len() / 2;
         let command = whole[middle..].windows(3).position(|bytes| bytes == b"\r\n*");
-        let flipped = match command {
-            Some(offset) => {
-                let mut damaged = whole.clone();
-                damaged[middle + offset + 2] ^= 1;
-                fs::write(&path, damaged).with_context(|| format!("damage {}", path.display()))
-            }
+        let offset = command.map(|offset| middle + offset + 2);
+        let flipped = match offset {
+            Some(offset) => write(scene, &path, offset, whole[offset] ^ 1).await,
             None => Err(anyhow::anyhow!("the log of Redis is too short to be damaged")),
         };
         start(scene).await?;
@@ -84,8 +92,9 @@ pub(super) fn middle_flipped(scene: &Scene) -> Running<'_> {
         if is_up(scene).await.unwrap_or(false) {
             scene.violation("Redis serves what it read from a damaged log");
         }
-        // Written in place: it is Redis' file, with its owner and mode.
-        fs::write(&path, whole).with_context(|| format!("mend {}", path.display()))?;
+        if let Some(offset) = offset {
+            write(scene, &path, offset, whole[offset]).await?;
+        }
         scene.healed();
         flipped?;
         scene.expect("Redis is back with its log mended", BACK, || is_up(scene)).await;

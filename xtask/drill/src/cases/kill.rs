@@ -5,7 +5,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::{Running, Scene};
-use crate::stack::kill;
 
 /// How long the engine may take to start a container again.
 const RESTART: Duration = Duration::from_secs(15);
@@ -13,7 +12,7 @@ const RESTART: Duration = Duration::from_secs(15);
 /// Kills the first process of a service, and expects the engine to start the container again.
 async fn kill_first(scene: &Scene, service: &str) -> Result<()> {
     let before = restarts(scene, service).await?;
-    kill(scene.stack.pid(service).await?).await?;
+    scene.root.kill(scene.stack.pid(service).await?).await?;
     scene.healed();
     let what = format!("the engine starts {service} again by itself");
     scene.expect(&what, RESTART, || async { Ok(restarts(scene, service).await? > before) }).await;
@@ -29,7 +28,7 @@ async fn kill_one(scene: &Scene, service: &str, wanted: &str) -> Result<()> {
     let processes = scene.stack.processes(service).await?;
     let found = processes.iter().find(|(_, args)| args.contains(wanted));
     let (pid, _) = found.with_context(|| format!("find a process `{wanted}` of {service}"))?;
-    kill(*pid).await?;
+    scene.root.kill(*pid).await?;
     scene.healed();
     Ok(())
 }

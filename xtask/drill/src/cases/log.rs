@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Running, Scene};
 use crate::load::{Client, Pace, Request, run_open_loop};
-use crate::stack::Stopped;
+use crate::root::Stopped;
 
 /// How long nobody takes the log, at least.
 const BLOCKED: Duration = Duration::from_secs(20);
@@ -41,7 +41,7 @@ pub(super) fn pipe(scene: &Scene) -> Running<'_> {
             name.starts_with("containerd-shim"),
             "{carrier} is {name:?}, not what was expected"
         );
-        let stopped = Stopped::new(vec![carrier])?;
+        let stopped = Stopped::new(&scene.root, vec![carrier]).await?;
         let (answered, ()) = tokio::join!(burst(&client), scene.hold(BLOCKED));
         let was_still = stopped.ensure_still();
         drop(stopped);

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 
 use super::{Running, Scene};
 use crate::docker::{docker, run};
+use crate::root::Root;
 use crate::stack::SERVICES;
 use crate::undo::Undo;
 
@@ -32,6 +33,9 @@ const HOUR: i64 = 3600;
 /// The engine ends and comes back, and every container with it.
 pub(super) fn engine(scene: &Scene) -> Running<'_> {
     Box::pin(async move {
+        // A container that has root's rights ends with the engine.
+        let is_root = matches!(scene.root, Root::Own);
+        ensure!(is_root, "restarting the engine takes root itself: run this drill with sudo");
         let before = started(scene).await?;
         // In a session of its own: a drill that is ended meanwhile leaves no machine without an engine.
         let words = ["--wait", "sh", "-ec", RESTART_ENGINE];
@@ -61,28 +65,41 @@ fn are_all_new(before: &[String], after: &[String]) -> bool {
 
 /// Puts the clock back when dropped, by as much as it was moved.
 struct Moved {
-    seconds: i64,
+    /// What is put back here; none where keeping the promise does it.
+    seconds: Option<i64>,
     undo: Option<Undo>,
 }
 
 impl Moved {
-    fn by(seconds: i64) -> Result<Moved> {
-        // For the end without a word; otherwise the clock is put back here, to the nanosecond.
-        let mut undo = Undo::new()?;
-        undo.promise(&format!("date -s \"$(date -d '{:+} seconds' '+%F %T.%N')\"", -seconds))?;
-        if let Err(error) = shift(seconds) {
+    async fn by(root: &Root, seconds: i64) -> Result<Moved> {
+        // For the end without a word, and for a drill that is not root; otherwise the clock is put back here, to
+        // the nanosecond.
+        let mut undo = Undo::as_root(root)?;
+        undo.promise(&date(-seconds))?;
+        let moved = match root {
+            Root::Own => shift(seconds),
+            Root::Engine { .. } => root.run(&date(seconds)).await.map(drop),
+        };
+        if let Err(error) = moved {
             undo.forget();
-            return Err(error);
+            return Err(error).context("set the clock; this needs a machine of its own");
         }
+        let seconds = matches!(root, Root::Own).then_some(seconds);
         Ok(Moved { seconds, undo: Some(undo) })
     }
 }
 
+/// The command that moves the clock.
+fn date(seconds: i64) -> String {
+    format!("date -s \"$(date -d '{seconds:+} seconds' '+%F %T.%N')\"")
+}
+
 impl Drop for Moved {
     fn drop(&mut self) {
-        match shift(-self.seconds) {
+        let Some(seconds) = self.seconds else { return };
+        match shift(-seconds) {
             Ok(()) => self.undo.take().into_iter().for_each(Undo::forget),
-            Err(error) => eprintln!("the clock was {} s off: {error:#}", self.seconds),
+            Err(error) => eprintln!("the clock was {seconds} s off: {error:#}"),
         }
     }
 }
@@ -90,11 +107,11 @@ impl Drop for Moved {
 fn shift(seconds: i64) -> Result<()> {
     let now = clock_gettime(ClockId::Realtime);
     let then = Timespec { tv_sec: now.tv_sec + seconds, ..now };
-    clock_settime(ClockId::Realtime, then).context("set the clock; this needs a machine of its own")
+    Ok(clock_settime(ClockId::Realtime, then)?)
 }
 
 async fn off(scene: &Scene, seconds: i64) -> Result<()> {
-    let moved = Moved::by(seconds)?;
+    let moved = Moved::by(&scene.root, seconds).await?;
     scene.hold(Duration::from_secs(8)).await;
     drop(moved);
     scene.healed();

@@ -33,26 +33,28 @@ async fn exhaust(scene: &Scene, service: &str) -> Result<()> {
         scene.stack.processes(service).await?.into_iter().map(|(pid, _)| pid).collect();
     let group = Group::of(*processes.first().context("find the service's processes")?)?;
     let before = group.kills()?;
-    for pid in &processes {
-        prefer(*pid, 1000);
-    }
+    prefer(scene, &processes, 1000).await;
     // From this machine's side: not every image has a program to be misused. Four at once, because one
     // that has all the memory there is would be chosen before a small service, whatever is preferred.
     let hog = format!(
         "echo $$ >{}/cgroup.procs || exit; for i in 1 2 3; do tail /dev/zero & done; exec tail /dev/zero",
         group.folder.display()
     );
-    let (hog, kills) = group.watch(output("sh", &["-c", &hog], KILL)).await;
+    let words = scene.root.words(&hog);
+    let args: Vec<&str> = words[1..].iter().map(String::as_str).collect();
+    let (hog, kills) = group.watch(output(&words[0], &args, KILL)).await;
     scene.healed();
     let survivors = processes.iter().filter(|pid| fs::metadata(format!("/proc/{pid}")).is_ok());
     let survivors = survivors.count();
-    for (pid, _) in scene.stack.processes(service).await.unwrap_or_default() {
-        prefer(pid, 0);
-    }
+    let processes_now = scene.stack.processes(service).await.unwrap_or_default();
+    let processes_now: Vec<i32> = processes_now.into_iter().map(|(pid, _)| pid).collect();
+    prefer(scene, &processes_now, 0).await;
     let hog = hog.context("let a process take all memory")?;
     let (status, said) = (hog.status, String::from_utf8_lossy(&hog.stderr));
+    // A container tells of its process' signal in an exit code, as a shell does.
+    let kill = Signal::KILL.as_raw();
     ensure!(
-        status.signal() == Some(Signal::KILL.as_raw()),
+        status.signal() == Some(kill) || status.code() == Some(128 + kill),
         "the hog was not killed ({status}): {}",
         said.trim()
     );
@@ -66,9 +68,11 @@ async fn exhaust(scene: &Scene, service: &str) -> Result<()> {
     Ok(())
 }
 
-/// How much the kernel likes to kill a process. One that has ended cannot be asked to.
-fn prefer(pid: i32, adjustment: i32) {
-    let _ = fs::write(format!("/proc/{pid}/oom_score_adj"), adjustment.to_string());
+/// How much the kernel likes to kill processes. One that has ended cannot be asked to.
+async fn prefer(scene: &Scene, processes: &[i32], adjustment: i32) {
+    let write = |pid: &i32| format!("echo {adjustment} >/proc/{pid}/oom_score_adj");
+    let script: Vec<String> = processes.iter().map(write).collect();
+    let _ = scene.root.run(&format!("{{ {}; }} 2>/dev/null", script.join("; "))).await;
 }
 
 /// The control group that counts a process' memory, in either version of cgroups.

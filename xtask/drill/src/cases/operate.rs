@@ -11,7 +11,6 @@ use tokio::time::Instant;
 
 use super::{Running, Scene};
 use crate::arena::OVERLAY;
-use crate::stack::kill;
 
 /// How long somebody's report keeps the table.
 const REPORT: Duration = Duration::from_secs(8);
@@ -163,7 +162,7 @@ async fn kills(scene: &Scene) -> Result<()> {
         while in_a_dump && !is_dumping(scene).await? {
             ensure!(Instant::now() < deadline, "no dump was seen within {} s", UP.as_secs());
         }
-        kill(scene.stack.pid(service).await?).await?;
+        scene.root.kill(scene.stack.pid(service).await?).await?;
     }
     Ok(())
 }

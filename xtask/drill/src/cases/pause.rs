@@ -6,13 +6,13 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::{Running, Scene};
-use crate::stack::Stopped;
+use crate::root::Stopped;
 
 /// Longer than every patience on the way, so that each is seen to end.
 const HOLD: Duration = Duration::from_secs(30);
 
 async fn pause(scene: &Scene, service: &str) -> Result<()> {
-    let stopped = Stopped::all_of(&scene.stack, service).await?;
+    let stopped = Stopped::all_of(&scene.root, &scene.stack, service).await?;
     scene.hold(HOLD).await;
     let was_still = stopped.ensure_still();
     drop(stopped);

@@ -9,7 +9,6 @@ use tokio::time::Instant;
 
 use super::{Running, Scene};
 use crate::docker::docker;
-use crate::stack::signal;
 
 /// How long a restart may take while nothing holds it up. Docker's own patience is ten seconds, and
 /// whoever uses it up was killed.
@@ -67,7 +66,7 @@ pub(super) fn with_a_slow_request(scene: &Scene) -> Running<'_> {
         let end = async {
             scene.hold(Duration::from_millis(800)).await;
             let waiting = waiting(scene).await?;
-            signal(before, Signal::TERM)?;
+            scene.root.signal(&[before], Signal::TERM).await?;
             let is_answered = is_answered.load(Ordering::Relaxed);
             ensure!(
                 waiting > 0 && !is_answered,
