@@ -88,6 +88,11 @@ fn decide(ctx: &Ctx, project: &Project) -> Result<Source> {
             Ok(Source::Registry)
         }
         Err(error) if error.is::<crate::ctx::Interrupted>() => Err(error),
+        // What is chosen here stays for the life of the data: a wrong name or a limit on pulls is no reason.
+        Err(error) if registry::has_answered(&error) => Err(error.context(
+            "a registry answered, so the distribution's packages do not take its place by themselves; \
+             mend what it complains about, or write IMAGE_SOURCE=distro into the environment file",
+        )),
         Err(error) => {
             distro::check_possible(ctx).with_context(|| {
                 format!("the registry cannot be used ({error:#}), and neither can the distribution")
@@ -130,12 +135,14 @@ pub(crate) fn ids(ctx: &Ctx, references: &[&str]) -> Result<BTreeMap<String, Str
     }
     let command = Invocation::new("docker").args(["image", "inspect"]).args(references.to_vec());
     let output = ctx.try_read(command)?;
-    if output.stdout.trim().is_empty() {
+    // Where no engine answers there is a list all the same, an empty one.
+    let said = output.stdout.trim();
+    if said.is_empty() || said == "[]" && !output.stderr.contains("No such image") {
         let error = anyhow::anyhow!("{}", output.stderr.trim());
         return Err(crate::host::tools::explain_engine(ctx, error));
     }
     let images: Vec<Image> =
-        serde_json::from_str(&output.stdout).context("read what `docker image inspect` says")?;
+        serde_json::from_str(said).context("read what `docker image inspect` says")?;
     let names = |image: &Image| {
         let tags = image.repo_tags.iter().flatten().chain(image.repo_digests.iter().flatten());
         tags.cloned().collect::<Vec<_>>()

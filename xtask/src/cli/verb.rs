@@ -188,7 +188,8 @@ pub(crate) enum Verb {
     ///
     /// Examples:
     ///   cargo xtask build             before an `up` that is to be quick
-    ///   cargo xtask build --force     also what is up to date: for fixes of the distribution
+    ///   cargo xtask build --force     also what is up to date, and pinned images by their tags: for
+    ///                                 fixes of the distribution
     #[command(verbatim_doc_comment)]
     Build(BuildArgs),
     /// Run every test: those without Docker, then those on a stack of their own

@@ -45,7 +45,7 @@ struct Target<'a> {
 }
 
 /// Brings every image up to date; with `force`, makes those that are current as well, from what the
-/// distribution or the registry has today. `here` is what [`ids_of`] says.
+/// distribution has today. `here` is what [`ids_of`] says.
 ///
 /// # Errors
 /// A build or a pull fails; the tool's last words are in the error.
@@ -62,9 +62,7 @@ pub(crate) fn bring_up_to_date(
         keep_stale(ctx, &mut targets, here);
     }
     let lacks_base = wanted.services.iter().any(|service| !here.contains_key(&service.image));
-    if source == Source::Registry && force {
-        registry::renew(ctx, project)?;
-    } else if source == Source::Registry && (!targets.is_empty() || lacks_base) {
+    if source == Source::Registry && (!targets.is_empty() || lacks_base) {
         registry::provide(ctx, project)?;
     }
     if targets.is_empty() {

@@ -1,9 +1,10 @@
 //! The official images: here already, or pulled. A registry that hangs does not hang us.
 
+use std::fmt;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 
 use crate::ctx::{Ctx, Invocation};
 use crate::stack::project::Project;
@@ -21,22 +22,6 @@ const PULL_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// # Errors
 /// One of them cannot be had; the message says which and why.
 pub(crate) fn provide(ctx: &Ctx, project: &Project) -> Result<()> {
-    provide_those(ctx, project, |is_here, _| !is_here)
-}
-
-/// Pulls every official image anew, but for those that are pinned to the very same bytes.
-///
-/// # Errors
-/// As [`provide`].
-pub(crate) fn renew(ctx: &Ctx, project: &Project) -> Result<()> {
-    provide_those(ctx, project, |is_here, reference| !is_here || !reference.contains('@'))
-}
-
-fn provide_those(
-    ctx: &Ctx,
-    project: &Project,
-    is_wanted: impl Fn(bool, &str) -> bool,
-) -> Result<()> {
     let references: Vec<&str> = VARIABLES.map(|name| project.value(name)).to_vec();
     for (name, reference) in VARIABLES.iter().zip(&references) {
         if reference.is_empty() {
@@ -44,19 +29,91 @@ fn provide_those(
         }
     }
     let here = super::ids(ctx, &references)?;
-    let is_wanted = |reference: &&str| is_wanted(here.contains_key(*reference), reference);
-    let wanted: Vec<&str> = references.into_iter().filter(is_wanted).collect();
-    let Some((first, others)) = wanted.split_first() else { return Ok(()) };
-    // The first one finds out whether there is a registry; then all at the same time.
+    let missing = |reference: &&str| !here.contains_key(*reference);
+    pull_all(ctx, &references.into_iter().filter(missing).collect::<Vec<_>>())
+}
+
+/// Pulls every official image anew; of those that are pinned the tag, and then pins what it means today. An
+/// image that no registry gave stays as it is, and so does one that is pinned without a tag.
+///
+/// # Errors
+/// One of them cannot be had, or the environment file cannot be written.
+pub(crate) fn renew(ctx: &Ctx, project: &mut Project) -> Result<()> {
+    let mut renewed = Vec::new();
+    for name in VARIABLES {
+        let reference = project.value(name);
+        let tagged = reference.split('@').next().unwrap_or_default();
+        let is_tagged = super::without_tag(tagged) != tagged;
+        if is_tagged && (tagged != reference || digest_of(ctx, reference)?.is_some()) {
+            renewed.push((name, reference.to_owned(), tagged.to_owned()));
+        }
+    }
+    if ctx.is_dry_run() {
+        for (_, _, tagged) in &renewed {
+            crate::ui::data(format!("pull      {tagged}"))?;
+        }
+        return Ok(());
+    }
+    pull_all(ctx, &renewed.iter().map(|(.., tagged)| tagged.as_str()).collect::<Vec<_>>())?;
+    let mut pinned = Vec::new();
+    for (name, before, tagged) in renewed.into_iter().filter(|(_, before, _)| before.contains('@'))
+    {
+        let digest =
+            digest_of(ctx, &tagged)?.with_context(|| format!("find the digest of {tagged}"))?;
+        let after = format!("{tagged}@{digest}");
+        if after != before {
+            ctx.ui.say(format!("  {name}: {before} is now {digest}"));
+            pinned.push((name, after));
+        }
+    }
+    let settings: Vec<(&str, &str)> =
+        pinned.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    if settings.is_empty() { Ok(()) } else { project.remember(ctx, &settings) }
+}
+
+/// Pulls images; the first one finds out whether there is a registry, then all at the same time.
+fn pull_all(ctx: &Ctx, references: &[&str]) -> Result<()> {
+    let Some((first, others)) = references.split_first() else { return Ok(()) };
     pull(ctx, first)?;
-    thread::scope(|scope| {
+    let pulled: Result<()> = thread::scope(|scope| {
         let pulls: Vec<_> =
             others.iter().map(|reference| scope.spawn(|| pull(ctx, reference))).collect();
         let join = |pull: thread::ScopedJoinHandle<'_, Result<()>>| {
             pull.join().unwrap_or_else(|_| Err(anyhow!("a thread of xtask panicked")))
         };
         pulls.into_iter().map(join).collect::<Vec<_>>().into_iter().collect()
-    })
+    });
+    pulled.context(Answered)
+}
+
+/// A mark on the error of a pull that came after another one had succeeded.
+#[derive(Debug)]
+struct Answered;
+
+impl fmt::Display for Answered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a registry gave one image, and not all")
+    }
+}
+
+/// Whether a registry was there when [`provide`] failed, and refused: by its own words, as the specification of
+/// its interface lists them (OCI distribution, error codes), or because it had given another image. Anything
+/// else, a name that does not resolve, a proxy in between, silence, means that there is none for this host.
+pub(crate) fn has_answered(error: &Error) -> bool {
+    const REFUSALS: [&str; 9] = [
+        "manifest unknown",
+        "not found",
+        "pull access denied",
+        "unauthorized",
+        "toomanyrequests",
+        "429",
+        "no matching manifest",
+        // Of the client and the engine: no registry helps against these.
+        "invalid reference format",
+        "no space left on device",
+    ];
+    let said = format!("{error:#}").to_lowercase();
+    error.is::<Answered>() || REFUSALS.iter().any(|refusal| said.contains(refusal))
 }
 
 /// Pins production's images: writes the digest that the registry gave behind each tag, so that every
@@ -114,4 +171,34 @@ fn pull(ctx: &Ctx, reference: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_that_refuses_is_told_from_none() {
+        let refusals = [
+            "manifest for nginx:1.82 not found: manifest unknown: manifest unknown",
+            "pull access denied for ngnix, repository does not exist or may require 'docker login'",
+            "toomanyrequests: You have reached your unauthenticated pull rate limit.",
+            "no matching manifest for linux/riscv64 in the manifest list entries",
+            "invalid reference format: repository name (Bad) must be lowercase",
+        ];
+        for said in refusals {
+            assert!(has_answered(&anyhow!("{said}").context("pull x")), "{said}");
+        }
+        let silences = [
+            "Get \"https://registry-1.docker.io/v2/\": dial tcp: lookup registry-1.docker.io: no such host",
+            "Get \"http://127.0.0.1:1/v2/\": dial tcp 127.0.0.1:1: connect: connection refused",
+            "proxyconnect tcp: dial tcp 10.0.0.1:3128: i/o timeout",
+            "`docker pull x` said nothing for 20 s, or took more than 15 min",
+        ];
+        for said in silences {
+            let error = anyhow!("{said}").context("pull x");
+            assert!(!has_answered(&error), "{said}");
+            assert!(has_answered(&error.context(Answered)), "another image was pulled before");
+        }
+    }
 }

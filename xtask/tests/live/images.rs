@@ -109,6 +109,13 @@ fn official_images_are_pulled_where_a_registry_has_them() {
     }
     // Here already, so it is used as it is; the other three have to be pulled.
     stand.set("RUST_IMAGE", rust_image());
+    // A registry that has not this one is a registry all the same.
+    let postgres = stand.get("POSTGRES_IMAGE");
+    stand.set("POSTGRES_IMAGE", &postgres.replace("alpine", "alpin"));
+    let said = ["a registry answered", "postgres:15-alpin", "IMAGE_SOURCE=distro"];
+    stand.up().fails(1, &said);
+    assert_eq!(stand.get("IMAGE_SOURCE"), "");
+    stand.set("POSTGRES_IMAGE", &postgres);
     stand.up().ok().says(&["pulling", "postgres:15-alpine", "IMAGE_SOURCE=registry"]);
     assert_eq!(stand.get("IMAGE_SOURCE"), "registry");
     assert_eq!(stand.get("COMPOSE_FILE"), "compose.yaml");
@@ -126,6 +133,7 @@ fn official_images_are_pulled_where_a_registry_has_them() {
     }
     assert_eq!(stand.get("RUST_IMAGE"), rust_image());
     stand.up().ok().says(&["nothing to do"]);
+    the_pinned_are_renewed_by_their_tags(&stand, &registry);
 
     // The choice is kept when the registry goes away.
     drop(registry);
@@ -138,6 +146,27 @@ fn official_images_are_pulled_where_a_registry_has_them() {
         docker(&["image", "rm", "--force", &name]).ok();
     }
     docker(&["image", "rm", "--force", rust_image()]).ok();
+}
+
+/// The registry has fixes under a tag that production has pinned.
+fn the_pinned_are_renewed_by_their_tags(stand: &Stand, registry: &Registry) {
+    let folder = stand.folder().join("fixed");
+    fs::create_dir(&folder).unwrap();
+    let dockerfile = "FROM localhost/distro/nginx:1.22\nLABEL fixed=yes\n";
+    fs::write(folder.join("Dockerfile"), dockerfile).unwrap();
+    let fixed = docker(&["build", "--quiet", &folder.display().to_string()]).ok().stdout;
+    registry.publish(fixed.trim(), "nginx:1.28-alpine");
+    let before = ["NGINX_IMAGE", "REDIS_IMAGE", "RUST_IMAGE"].map(|name| stand.get(name));
+    stand.up().ok().says(&["nothing to do"]);
+    stand.xtask(&["build", "--force"]).ok().says(&["NGINX_IMAGE", "is now sha256:"]);
+    let after = ["NGINX_IMAGE", "REDIS_IMAGE", "RUST_IMAGE"].map(|name| stand.get(name));
+    assert_ne!(before[0], after[0]);
+    assert_eq!(before[0].split('@').next(), after[0].split('@').next());
+    assert_eq!(before[1..], after[1..]);
+    stand.up().ok();
+    let image = docker(&["inspect", "--format", "{{.Image}}", &stand.container("nginx")]).ok();
+    assert_eq!(image.stdout, fixed);
+    docker(&["image", "rm", "--force", &before[0]]).ok();
 }
 
 #[test]
