@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::ctx::{Ctx, Invocation};
 
@@ -145,7 +145,10 @@ pub(crate) fn ensure_programs(ctx: &Ctx, programs: &[(&str, &str)], why: &str) -
 /// # Errors
 /// An act fails; its own words are in the error.
 pub(crate) fn carry_out(ctx: &Ctx, acts: &[Act], label: &str) -> Result<()> {
-    become_root(ctx, label)?;
+    become_root(ctx, label).map_err(|error| {
+        let acts: Vec<String> = acts.iter().map(Act::to_string).collect();
+        anyhow!("{error:#}. Whoever is root here can do it once:\n  {}", acts.join("\n  "))
+    })?;
     let step = ctx.ui.step(label).announce();
     for act in acts {
         let result = match act {
@@ -172,7 +175,7 @@ pub(crate) fn become_root(ctx: &Ctx, label: &str) -> Result<()> {
     if rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    ensure!(ctx.find("sudo").is_some(), "{label} needs root, and there is no sudo; run as root");
+    ensure!(ctx.find("sudo").is_some(), "{label} needs root, and there is no sudo");
     let status = ctx.hand_over(Invocation::new("sudo").args(["--validate"]))?;
     ensure!(status.success(), "{label} needs root, and sudo refused");
     Ok(())

@@ -35,6 +35,10 @@ pub(crate) fn check_possible(ctx: &Ctx) -> Result<()> {
 /// No consent, or apt fails.
 pub(crate) fn provide_tools(ctx: &Ctx) -> Result<()> {
     let mut programs = vec![("mmdebstrap", "mmdebstrap")];
+    if !rustix::process::geteuid().is_root() {
+        // Who is not root makes the root in a user namespace, and this gives it its users.
+        programs.push(("newuidmap", "uidmap"));
+    }
     if packages::Distribution::here().id == "ubuntu"
         && !std::path::Path::new(packages::KEYRING).exists()
     {
@@ -53,6 +57,12 @@ pub(crate) fn provide_base(ctx: &Ctx, project: &Project, force: bool) -> Result<
         return Ok(());
     }
     let sources = sources(project.value("DISTRO_MIRROR"), &packages::archives(ctx)?)?;
+    if !sources.iter().any(|line| line.contains("-security ")) {
+        ctx.ui.say(
+            "  no archive of Debian's security fixes is known here: the images get what the last point release \
+             has; name one as the second word of DISTRO_MIRROR",
+        );
+    }
     let step = ctx.ui.step("base root of Debian 12").announce();
     fs::create_dir_all(ctx.state_dir()).context("make target/xtask")?;
     let folder = tempfile::tempdir_in(ctx.state_dir()).context("make a temporary folder")?;
@@ -74,8 +84,11 @@ pub(crate) fn provide_base(ctx: &Ctx, project: &Project, force: bool) -> Result<
 /// archives that the host uses or from the mirror that the person named.
 fn sources(mirror: &str, archives: &[Archive]) -> Result<Vec<String>> {
     let line = |uri: &str, suite: &str| format!("deb {uri} {suite} main");
-    if !mirror.is_empty() {
-        return Ok(vec![line(mirror, CODENAME), line(mirror, &format!("{CODENAME}-updates"))]);
+    let (updates, security) = (format!("{CODENAME}-updates"), format!("{CODENAME}-security"));
+    let mut named = mirror.split_whitespace();
+    if let Some(main) = named.next() {
+        let main = [line(main, CODENAME), line(main, &updates)];
+        return Ok(main.into_iter().chain(named.map(|uri| line(uri, &security))).collect());
     }
     let suites = [String::new(), "-updates".to_owned(), "-security".to_owned()];
     let found: Vec<String> = suites
@@ -89,12 +102,16 @@ fn sources(mirror: &str, archives: &[Archive]) -> Result<Vec<String>> {
         return Ok(found);
     }
     // A newer Debian: its archive has the older release too.
-    let any_debian = archives.iter().find(|archive| archive.uri.ends_with("/debian"));
-    let uri = any_debian.map(|archive| archive.uri.as_str()).with_context(|| {
-        "this host's apt uses no Debian archive; set DISTRO_MIRROR in .env to one, such as \
-         http://mirror.example.com/debian"
-    })?;
-    Ok(vec![line(uri, CODENAME), line(uri, &format!("{CODENAME}-updates"))])
+    let any = |end: &str| {
+        let found = archives.iter().find(|archive| archive.uri.ends_with(end));
+        found.map(|archive| archive.uri.as_str())
+    };
+    let uri = any("/debian").context(
+        "this host's apt uses no Debian archive; set DISTRO_MIRROR in .env to one and to that of its security \
+         fixes, such as \"http://mirror.example.com/debian http://mirror.example.com/debian-security\"",
+    )?;
+    let main = [line(uri, CODENAME), line(uri, &updates)];
+    Ok(main.into_iter().chain(any("/debian-security").map(|uri| line(uri, &security))).collect())
 }
 
 /// What the root is made of: what apt needs to install a service, and no manuals.
@@ -177,8 +194,17 @@ mod tests {
 
     #[test]
     fn a_newer_debian_has_the_older_release_in_its_archive() {
-        let found = sources("", &[archive("http://m/debian", "trixie")]).unwrap();
-        assert_eq!(found[0], "deb http://m/debian bookworm main");
+        let trixie = [
+            archive("http://m/debian", "trixie"),
+            archive("http://m/debian-security", "trixie-security"),
+        ];
+        let expected = [
+            "deb http://m/debian bookworm main",
+            "deb http://m/debian bookworm-updates main",
+            "deb http://m/debian-security bookworm-security main",
+        ];
+        assert_eq!(sources("", &trixie).unwrap(), expected);
+        assert_eq!(sources("", &trixie[..1]).unwrap(), expected[..2]);
     }
 
     #[test]
@@ -188,5 +214,7 @@ mod tests {
         assert!(error.contains("DISTRO_MIRROR"), "{error}");
         let found = sources("http://x/debian", &ubuntu).unwrap();
         assert_eq!(found[0], "deb http://x/debian bookworm main");
+        let found = sources("http://x/debian http://x/debian-security", &ubuntu).unwrap();
+        assert_eq!(found[2], "deb http://x/debian-security bookworm-security main");
     }
 }

@@ -38,8 +38,14 @@ async fn write(scene: &Scene, path: &str, offset: usize, byte: u8) -> Result<()>
     scene.root.run(&script).await.with_context(|| format!("write to {path}")).map(drop)
 }
 
-async fn stop(scene: &Scene) -> Result<()> {
-    docker(&["stop", &scene.stack.container("redis")]).await.map(|_| ())
+/// Stops Redis and says where its log lies, which is still now.
+async fn stop(scene: &Scene) -> Result<String> {
+    docker(&["stop", &scene.stack.container("redis")]).await?;
+    let path = log(scene).await;
+    if path.is_err() {
+        start(scene).await?;
+    }
+    path
 }
 
 async fn start(scene: &Scene) -> Result<()> {
@@ -53,8 +59,7 @@ async fn is_up(scene: &Scene) -> Result<bool> {
 /// The last command is half on the disk: Redis must leave it out, and keep every one before it.
 pub(super) fn tail_cut(scene: &Scene) -> Running<'_> {
     Box::pin(async move {
-        stop(scene).await?;
-        let path = log(scene).await?;
+        let path = stop(scene).await?;
         let half = String::from_utf8_lossy(TORN).replace('\r', "\\r").replace('\n', "\\n");
         let torn = match scene.root.run(&format!("printf '{half}' >>{path}")).await {
             Ok(_) => read(scene, &path).await,
@@ -77,9 +82,11 @@ pub(super) fn tail_cut(scene: &Scene) -> Running<'_> {
 /// When the byte is what it was, as after a restore, everything must be there again.
 pub(super) fn middle_flipped(scene: &Scene) -> Running<'_> {
     Box::pin(async move {
-        stop(scene).await?;
-        let path = log(scene).await?;
-        let whole = read(scene, &path).await?;
+        let path = stop(scene).await?;
+        let whole = match read(scene, &path).await {
+            Ok(whole) => whole,
+            Err(error) => return start(scene).await.and(Err(error)),
+        };
         let middle = whole.len() / 2;
         let command = whole[middle..].windows(3).position(|bytes| bytes == b"\r\n*");
         let offset = command.map(|offset| middle + offset + 2);
