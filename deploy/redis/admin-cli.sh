@@ -5,6 +5,10 @@
 #     docker exec CONTAINER admin-cli [ARG...]
 set -eu
 
-REDISCLI_AUTH=$(head -n 1 /run/secrets/redis_admin_password)
-export REDISCLI_AUTH
+# While the password changes the file holds several, the new one first, and the server knows any of them.
+while read -r REDISCLI_AUTH; do
+    case $REDISCLI_AUTH in "" | "#"*) continue ;; esac
+    export REDISCLI_AUTH
+    [ "$(redis-cli --user admin ping 2>&1 </dev/null)" != PONG ] || break
+done </run/secrets/redis_admin_password
 exec redis-cli --user admin "$@"

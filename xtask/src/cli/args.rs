@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::stack::project::PRODUCTION_ENV;
+use crate::stack::secrets::GRACE;
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct UpArgs {
@@ -249,7 +250,7 @@ pub(crate) enum EnvVerb {
         name: String,
         /// How long a previous session or CSRF key stays valid. The default is the time after which
         /// a session that nobody uses ends anyway
-        #[arg(long, value_name = "TIME", default_value = "7d",
+        #[arg(long, value_name = "TIME", default_value = GRACE,
               value_parser = humantime::parse_duration)]
         grace: Duration,
     },

@@ -22,6 +22,9 @@ use crate::ui;
 pub(crate) const FOLDER: &str = ".secrets";
 /// Stands before the time up to which the values below it are accepted.
 const UNTIL: &str = "# previous values are accepted until ";
+/// How long a previous key is accepted unless somebody says otherwise: the time after which a session that nobody
+/// uses ends anyway (`IDLE` of the backend's sessions).
+pub(crate) const GRACE: &str = "7d";
 /// A vault may have to sign in first.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 
@@ -35,7 +38,8 @@ pub(crate) fn file(ctx: &Ctx, project: &Project, name: &str) -> PathBuf {
     folder(ctx, project).join(name.to_lowercase())
 }
 
-/// Writes every secret that changed to its file.
+/// Writes every secret that changed to its file. One that its source has replaced meanwhile is a rotation, as by
+/// `env rotate`: whoever runs knows the previous value and is let in with it.
 ///
 /// # Errors
 /// A secret is missing, short, or (in production) easy to guess: all are named. Or the command
@@ -53,14 +57,31 @@ pub(crate) fn provide(ctx: &Ctx, project: &mut Project) -> Result<()> {
             }
             continue;
         }
+        let is_password = Password::named(&variable.name).is_some();
         let written = match values.iter().any(|known| known == value) {
-            true if Password::named(&variable.name).is_some() => prefer(&path, value),
+            true if is_password => prefer(&path, value),
             true => prefer(&path, value).and_then(|()| drop_expired(&path, SystemTime::now())),
-            false => write(&path, &[value]),
+            false if values.is_empty() => write(&path, &[value]),
+            false => {
+                let until = SystemTime::now() + humantime::parse_duration(GRACE)?;
+                ctx.ui.say(replaced(&variable.name, is_password));
+                replace(&path, value, &values, until)
+            }
         };
         written.with_context(|| format!("write {}", shown(ctx, &path)))?;
     }
     Ok(())
+}
+
+fn replaced(name: &str, is_password: bool) -> String {
+    if is_password {
+        format!("  {name} is another one than before; the services learn it when all is up")
+    } else {
+        format!(
+            "  {name} is another one than before, which is accepted for {GRACE} more; to end it now, \
+             with every session or page that it signed: cargo xtask env rotate {name} --grace 0s"
+        )
+    }
 }
 
 /// Gets every secret from wherever it comes, and refuses those that cannot be used. Writes nothing.

@@ -1,11 +1,12 @@
 //! Broken as a user would break it: each time the message names the true cause on the first screen.
 
+use std::fs;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::stand::{Stand, docker, free_port, run};
+use crate::stand::{Stand, docker, free_port, root, run};
 
 #[test]
 fn a_taken_port_is_met_with_the_name_of_its_holder() {
@@ -53,6 +54,8 @@ fn a_wrong_password_on_an_existing_volume_is_recognised() {
     stand.up().ok();
     stand.xtask(&["down"]).ok();
     stand.set("PG_PASSWORD", &"0".repeat(64));
+    // With the previous one at hand it would be a rotation.
+    fs::remove_file(root().join(".secrets").join(&stand.name).join("pg_password")).unwrap();
     stand.up().fails_at_first_sight(
         1,
         &[

@@ -165,6 +165,32 @@ fn secrets_may_come_from_a_command() {
     docker(&["restart", &stand.container("backend")]).ok();
     stand.xtask(&["wait"]).ok();
     assert!(!stand.env_text().contains(&new));
+
+    // All of them are others, and the next command is no rotation: nobody is signed out for that.
+    let mut visitor = Visitor::new(&stand);
+    visitor.sign_up();
+    let started = stand.started_at("backend");
+    let other = |(name, value): &(String, String)| {
+        format!("{name}={}\n", value.replace(['1', '2', '3'], "0").replace(['a', 'b'], "f"))
+    };
+    let vault_of_today: String = secrets.iter().map(other).collect();
+    fs::write(&vault, &vault_of_today).unwrap();
+    stand.up().ok().says(&["SESSION_SECRET is another one than before", "the services learn it"]);
+    assert_eq!(stand.started_at("backend"), started);
+    visitor.write_note("after all secrets changed");
+    stand.xtask(&["redis-cli", "--", "PING"]).ok().says(&["PONG"]);
+    for line in vault_of_today.lines().filter(|line| line.contains("PASSWORD")) {
+        let (name, value) = line.split_once('=').unwrap();
+        let file = root().join(".secrets").join(&stand.name).join(name.to_lowercase());
+        assert_eq!(
+            fs::read_to_string(file).unwrap(),
+            format!("{value}\n"),
+            "{name} is not settled"
+        );
+    }
+    stand.xtask(&["down"]).ok();
+    stand.up().ok();
+    assert!(visitor.sees_note("after all secrets changed"));
 }
 
 /// A visitor who never stops: reads and writes notes until told to, and keeps every failure.
