@@ -149,7 +149,7 @@ impl Scene {
         *self.healed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that something was not as the case expects.
+    /// Records that something was not as the case expects.
     pub fn violation(&self, text: impl Into<String>) {
         self.violations.lock().unwrap_or_else(PoisonError::into_inner).push(text.into());
     }

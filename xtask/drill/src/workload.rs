@@ -249,7 +249,7 @@ impl Workload {
         }
     }
 
-    /// Sends one request and notes how it ended; the answer only if it is the expected one.
+    /// Sends one request and records how it ended; the answer only if it is the expected one.
     async fn timed(
         &self,
         what: &'static str,

@@ -197,6 +197,9 @@ pub(crate) struct TestArgs {
     /// Only the tests that need no Docker: the same as `cargo test`
     #[arg(long)]
     pub(crate) unit: bool,
+    /// Only tests on a stack, those with one of these in their names
+    #[arg(value_name = "NAME", conflicts_with = "unit")]
+    pub(crate) names: Vec<String>,
 }
 
 #[derive(Args)]

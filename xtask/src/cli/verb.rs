@@ -196,9 +196,12 @@ pub(crate) enum Verb {
     ///
     /// The stack has a name, ports and volumes of its own and is removed at the end; your data is
     /// never touched.
+    ///
     /// Examples:
     ///   cargo xtask test --unit       those that need no Docker
     ///   cargo xtask test --keep       leave the tests' stack running, to look at it
+    ///   cargo xtask test --keep own_sessions::
+    ///                                 some on a stack; the next time it is there already
     #[command(verbatim_doc_comment)]
     Test(TestArgs),
     /// Check everything, as a continuous integration server does

@@ -2,6 +2,7 @@
 
 mod api;
 mod browser;
+mod named;
 mod production;
 
 use std::fs;
@@ -111,11 +112,21 @@ impl<'a> Checks<'a> {
 /// A test fails, or the tests' stack does not come up.
 pub(crate) fn test(ctx: &Ctx, args: &TestArgs) -> Result<()> {
     let mut checks = Checks::new(ctx);
+    if !args.names.is_empty() {
+        setup::ensure(ctx)?;
+        let targets = named::targets(ctx, &args.names)?;
+        on_a_stack_of_their_own(ctx, &mut checks, args.keep, |checks, trial| {
+            named::check(ctx, checks, trial, &targets, &args.names)
+        })?;
+        return checks.verdict();
+    }
     checks.check("unit tests", || unit_tests(ctx))?;
     if !args.unit {
         setup::ensure(ctx)?;
         packages::ensure_programs(ctx, &PROGRAMS, "run the tests")?;
-        on_a_stack_of_their_own(ctx, &mut checks, args.keep)?;
+        on_a_stack_of_their_own(ctx, &mut checks, args.keep, |checks, trial| {
+            tests_on(ctx, checks, trial)
+        })?;
         if !args.keep {
             production::check(ctx, &mut checks)?;
         }
@@ -145,7 +156,9 @@ pub(crate) fn ci(ctx: &Ctx) -> Result<()> {
     checks.check("migrations", || db::lint(ctx, false))?;
     if host {
         checks.check("compose files", || compose_files(ctx))?;
-        on_a_stack_of_their_own(ctx, &mut checks, false)?;
+        on_a_stack_of_their_own(ctx, &mut checks, false, |checks, trial| {
+            tests_on(ctx, checks, trial)
+        })?;
         production::check(ctx, &mut checks)?;
         checks.check("drill", || drill::quick(ctx))?;
     }
@@ -216,12 +229,17 @@ fn render_all(ctx: &Ctx, trial: &Trial, combinations: &[&[&str]]) -> Result<()> 
 }
 
 /// The tests that need Docker, on a stack with a name, ports and volumes of its own.
-fn on_a_stack_of_their_own(ctx: &Ctx, checks: &mut Checks, keep: bool) -> Result<()> {
+fn on_a_stack_of_their_own(
+    ctx: &Ctx,
+    checks: &mut Checks,
+    keep: bool,
+    tests: impl FnOnce(&mut Checks, &Trial) -> Result<()>,
+) -> Result<()> {
     if trial::is_only_told(ctx, "the tests that need one") {
         return Ok(());
     }
     let trial = Trial::prepare(ctx, "test", Kind::Local)?;
-    let tested = tests_on(ctx, checks, &trial);
+    let tested = tests(checks, &trial);
     if keep {
         ctx.ui.say(format!(
             "left running: cargo xtask --env-file {} status",
@@ -238,20 +256,20 @@ fn tests_on(ctx: &Ctx, checks: &mut Checks, trial: &Trial) -> Result<()> {
         checks.check("schema and statements", || {
             ctx.run_loud(trial.xtask(ctx, &["migrate", "schema", "--check"])?)
         })?;
-        checks.check("tests through nginx", || backend_tests(ctx, trial))?;
-        checks.check("pages in a browser", || browser::tests(ctx, trial, &[]))?;
+        checks.check("tests through nginx", || backend_tests(ctx, trial, &[]))?;
+        checks.check("pages in a browser", || browser::tests(ctx, trial, &[""; 0]))?;
         checks.check("API and its description", || api::check(ctx, trial))?;
-        checks.check("tests of the driver", || driver_tests(ctx, trial))?;
+        checks.check("tests of the driver", || driver_tests(ctx, trial, &[]))?;
     }
     Ok(())
 }
 
-fn backend_tests(ctx: &Ctx, trial: &Trial) -> Result<()> {
+fn backend_tests(ctx: &Ctx, trial: &Trial, names: &[String]) -> Result<()> {
     let project = trial.project(ctx)?;
     let shell = ctx.shell()?;
     // Of the workspace, as the unit tests: of the backend alone, the libraries would be compiled once
     // more, with other features.
-    let tests = cmd!(shell, "cargo test --workspace --locked --test stack");
+    let tests = cmd!(shell, "cargo test --workspace --locked --test stack -- {names...}");
     let value = |name: &str| project.value(name).to_owned();
     let (user, password, database) = (value("PG_USER"), value("PG_PASSWORD"), value("PG_DBNAME"));
     let place = format!("{}/{database}", address_of(ctx, &project, "postgres", 5432)?);
@@ -286,11 +304,12 @@ fn test_role(ctx: &Ctx, trial: &Trial) -> Result<String> {
     Ok(password)
 }
 
-fn driver_tests(ctx: &Ctx, trial: &Trial) -> Result<()> {
+fn driver_tests(ctx: &Ctx, trial: &Trial, names: &[String]) -> Result<()> {
     let project = trial.project(ctx)?;
     let source = project.image_source()?.ok_or_else(|| anyhow!("the stack is up and undecided"))?;
     let shell = ctx.shell()?;
-    let tests = cmd!(shell, "cargo test --workspace --locked --test live -- {AT_A_TIME}");
+    let tests =
+        cmd!(shell, "cargo test --workspace --locked --test live -- {AT_A_TIME} {names...}");
     let tests = Invocation::from(tests)
         .env("LIVE_PROJECT", trial.name())
         .env("LIVE_IMAGE_SOURCE", source.to_string());

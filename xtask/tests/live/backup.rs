@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 use age::secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
+use crate::domain;
 use crate::stand::{Run, Stand, Visitor, run};
 
 /// Somebody who signed up, with what was acknowledged and when.
 struct Person {
     visitor: Visitor,
     signed_up: Instant,
-    notes: Vec<(String, Instant)>,
+    texts: Vec<(String, Instant)>,
 }
 
 /// People who sign up and write until they are told to stop, or are not let in any more.
@@ -34,11 +35,11 @@ fn writers(stand: &Stand, number: usize, end: &Arc<AtomicBool>) -> JoinHandle<Ve
             if visitor.post("/api/accounts", body).0 != 201 {
                 continue;
             }
-            let mut person = Person { visitor, signed_up: Instant::now(), notes: Vec::new() };
-            for note in 0..5 {
-                let text = format!("note {note} of {email}");
-                if person.visitor.post("/api/notes", json!({"text": text})).0 == 201 {
-                    person.notes.push((text, Instant::now()));
+            let mut person = Person { visitor, signed_up: Instant::now(), texts: Vec::new() };
+            for number in 0..5 {
+                let text = format!("text {number} of {email}");
+                if person.visitor.post(domain::PATH, domain::body(&text)).0 == 201 {
+                    person.texts.push((text, Instant::now()));
                 }
             }
             people.push(person);
@@ -93,18 +94,18 @@ fn what_was_acknowledged_before_a_backup_is_there_after_a_restore() {
     assert!(people.iter().filter(known).count() > 3, "too few people to tell");
     let mut checked = 0;
     for person in people.iter().filter(known) {
-        let (status, answer) = person.visitor.get("/api/notes?limit=100");
+        let (status, answer) = person.visitor.get(domain::PATH_OF_MANY);
         assert_eq!(status, 200, "a session from before the backup is gone: {answer}");
         let answer = answer.to_string();
-        for (text, _) in person.notes.iter().filter(|(_, at)| *at < began) {
+        for (text, _) in person.texts.iter().filter(|(_, at)| *at < began) {
             assert_eq!(answer.matches(&format!("\"{text}\"")).count(), 1, "{text} in {answer}");
             checked += 1;
         }
-        for (text, _) in person.notes.iter().filter(|(_, at)| *at > ended) {
+        for (text, _) in person.texts.iter().filter(|(_, at)| *at > ended) {
             assert!(!answer.contains(&format!("\"{text}\"")), "{text} came after the backup");
         }
     }
-    assert!(checked > 10, "{checked} notes are too few to tell");
+    assert!(checked > 10, "{checked} texts are too few to tell");
     // Nothing stays beside the new data, and what was replaced is a backup of its own.
     assert_eq!(stand.sql("SELECT count(*) FROM pg_database WHERE datname LIKE 'app\\_%'"), "0");
     let keys = stand.xtask(&["redis-cli", "--", "-n", "15", "dbsize"]).ok();
@@ -209,10 +210,10 @@ fn every_damage_is_noticed_before_anything_is_touched() {
     stand.up().ok();
     let mut visitor = Visitor::new(&stand);
     visitor.sign_up();
-    visitor.write_note("first");
+    visitor.write("first");
     stand.xtask(&["backup"]).ok();
     let id = id_of_the_newest(&stand);
-    visitor.write_note("second");
+    visitor.write("second");
     stand.xtask(&["backup"]).ok();
     let (whole, other) =
         (stand.backups().join(&id), stand.backups().join(id_of_the_newest(&stand)));
@@ -238,12 +239,12 @@ fn every_damage_is_noticed_before_anything_is_touched() {
     let damaged: Vec<Value> = list(&stand).into_iter().filter(|l| !l["damage"].is_null()).collect();
     assert_eq!(damaged.len(), 1, "{damaged:?}");
     // `latest` is the newest that is whole.
-    assert!(visitor.sees_note("second"));
+    assert!(visitor.sees("second"));
     assert_eq!(stand.sql("SELECT string_agg(datname, ' ') FROM pg_database"), databases);
     fs::remove_dir_all(&whole).unwrap();
     copy_folder(&kept, &whole);
     stand.xtask(&["restore", &id, "--yes"]).ok();
-    assert!(visitor.sees_note("first") && !visitor.sees_note("second"));
+    assert!(visitor.sees("first") && !visitor.sees("second"));
 }
 
 fn copy_folder(from: &Path, to: &Path) {
@@ -306,8 +307,8 @@ fn on_a_new_server_the_runbook_leads_to_a_serving_stack() {
     lost.up().ok();
     let password = "'$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA'";
     lost.sql(&format!(
-        "INSERT INTO accounts (email, password_hash) VALUES ('a@example.com', {password}); \
-         INSERT INTO notes (account_id, text) SELECT id, 'kept' FROM accounts"
+        "INSERT INTO accounts (email, password_hash) VALUES ('a@example.com', {password}); {}",
+        domain::insert("SELECT id, 'kept' FROM accounts")
     ));
     lost.xtask(&["redis-cli", "--", "set", "test:key", "kept"]).ok();
     store.xtask(&lost, &["backup", "--verify", "--push"]).ok().says(&["encrypted, read back"]);
@@ -324,10 +325,10 @@ fn on_a_new_server_the_runbook_leads_to_a_serving_stack() {
     for place in [vec![&*folder], vec![&*remote, "--identity", &identity]] {
         new.xtask(&["down", "--volumes", "--yes"]).ok();
         new.up().ok();
-        assert_eq!(new.sql("SELECT count(*) FROM notes"), "0");
+        assert_eq!(new.sql(&format!("SELECT count(*) FROM {}", domain::TABLE)), "0");
         let restore = [&["restore", "latest", "--yes", "--from"], &place[..]].concat();
         store.xtask(&new, &restore).ok().says(&[&id, "1 keys"]);
-        assert_eq!(new.sql("SELECT text FROM notes"), "kept");
+        assert_eq!(new.sql(&format!("SELECT {} FROM {}", domain::TEXT, domain::TABLE)), "kept");
         let key = new.xtask(&["redis-cli", "--", "get", "test:key"]).ok();
         assert_eq!(key.stdout.trim(), "kept");
         assert_eq!(new.status()["ready"], true);

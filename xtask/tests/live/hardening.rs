@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::domain;
 use crate::https;
 use crate::stand::{Run, Stand, Visitor, docker, run};
 
@@ -107,13 +108,13 @@ fn a_local_stack_does_not_touch_it(stand: &Stand, browser: &https::Browser) {
     local.up().ok();
     let mut visitor = Visitor::new(&local);
     visitor.sign_up();
-    visitor.write_note("on the laptop");
-    let notes = browser.get("/api/notes").body;
-    assert!(notes.contains("over HTTPS") && !notes.contains("on the laptop"), "{notes}");
-    assert!(!visitor.sees_note("over HTTPS"));
+    visitor.write("on the laptop");
+    let texts = browser.get(domain::PATH).body;
+    assert!(texts.contains("over HTTPS") && !texts.contains("on the laptop"), "{texts}");
+    assert!(!visitor.sees("over HTTPS"));
     local.xtask(&["down", "--volumes", "--yes"]).ok();
     assert_eq!(stand.container_ids(), before);
-    assert!(browser.get("/api/notes").body.contains("over HTTPS"));
+    assert!(browser.get(domain::PATH).body.contains("over HTTPS"));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::domain;
 use crate::stand::{Run, Stand, root, run};
 
 /// A browser that speaks HTTPS: curl, since it speaks HTTP/2, judges certificates and keeps cookies by
@@ -111,8 +112,8 @@ pub(crate) fn serves_people(stand: &Stand) -> Browser {
         assert!(!attributes.contains("Domain"), "{cookie}");
         assert!(entered.header("strict-transport-security").contains("max-age="));
     }
-    browser.post("/api/notes", &json!({"text": "over HTTPS"})).expect("HTTP/2 201");
-    assert!(browser.get("/api/notes").expect("HTTP/2 200").body.contains("over HTTPS"));
+    browser.post(domain::PATH, &domain::body("over HTTPS")).expect("HTTP/2 201");
+    assert!(browser.get(domain::PATH).expect("HTTP/2 200").body.contains("over HTTPS"));
     browser
 }
 
@@ -120,9 +121,9 @@ pub(crate) fn serves_people(stand: &Stand) -> Browser {
 pub(crate) fn port_80_leads_to_https(stand: &Stand, browser: &Browser) {
     let plain = format!("http://{}:{}", stand.get("HTTP_ADDRESS"), stand.get("HTTP_PORT"));
     let mut asked = curl();
-    asked.args(["--include", "--data", "text=x"]).arg(format!("{plain}/api/notes?a=b"));
+    asked.args(["--include", "--data", "text=x"]).arg(format!("{plain}/api/session?a=b"));
     let answer = Answer::of(run(&mut asked)).expect("HTTP/1.1 308");
-    assert_eq!(answer.header("location"), format!("{}/api/notes?a=b", browser.site));
+    assert_eq!(answer.header("location"), format!("{}/api/session?a=b", browser.site));
     assert_eq!(answer.header("set-cookie"), "");
     // And the way leads there.
     let mut followed = curl();

@@ -9,16 +9,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::backup::{expect_whole, id_of_the_newest, ids, list};
+use crate::domain;
 use crate::stand::{Moments, Stand, Visitor, XTASK, docker, run};
 
 /// Rows that do not compress well, so that a backup takes a while.
 fn fill(stand: &Stand, rows: u32) {
     let mut visitor = Visitor::new(stand);
     visitor.sign_up();
-    stand.sql(&format!(
-        "INSERT INTO notes (account_id, text) SELECT (SELECT min(id) FROM accounts), \
-         md5(n::text) || md5((n * 7)::text) FROM generate_series(1, {rows}) AS n"
-    ));
+    stand.sql(&domain::insert(&format!(
+        "SELECT (SELECT min(id) FROM accounts), md5(n::text) || md5((n * 7)::text) \
+         FROM generate_series(1, {rows}) AS n"
+    )));
 }
 
 /// Waits until a backup that is being written has this file.
@@ -145,8 +146,9 @@ fn a_backup_that_is_stopped_leaves_no_session_that_holds_tables() {
     let stand = Stand::new();
     stand.up().ok();
     // Whoever changes a table, and takes a minute for it.
-    let hold = "BEGIN; LOCK TABLE notes IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(60)";
-    let words = ["psql", "-U", "postgres", "-d", "app", "-c", hold];
+    let lock = format!("BEGIN; LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", domain::TABLE);
+    let hold = format!("{lock}; SELECT pg_sleep(60)");
+    let words = ["psql", "-U", "postgres", "-d", "app", "-c", &hold];
     let mut holder = Command::new("docker");
     let holder = holder.arg("exec").arg(stand.container("postgres")).args(words);
     let mut holder = holder.spawn().unwrap();
@@ -186,10 +188,11 @@ fn a_backup_that_is_stopped_leaves_no_session_that_holds_tables() {
 
 /// What the stack holds: rows with their digest, and keys.
 fn content(stand: &Stand) -> (String, BTreeMap<String, String>) {
-    let rows = stand.sql(
-        "SELECT count(*), sum(hashtextextended(n::text, 0)) FROM notes AS n \
-         UNION ALL SELECT count(*), sum(hashtextextended(a::text, 0)) FROM accounts AS a",
-    );
+    let digest = |table: &str| {
+        format!("SELECT count(*), sum(hashtextextended(t::text, 0)) FROM {table} AS t")
+    };
+    let digests = [domain::TABLE, "accounts"].map(digest);
+    let rows = stand.sql(&digests.join(" UNION ALL "));
     let names = stand.xtask(&["redis-cli", "--", "--scan", "--pattern", "test:*"]).ok().stdout;
     let value = |name: &str| {
         let said = stand.xtask(&["redis-cli", "--", "get", name]).ok();
@@ -212,7 +215,7 @@ fn a_restore_that_is_killed_at_any_moment_leaves_the_old_data_or_the_new() {
     let verb = ["restore", &id, "--yes", "--skip-safety-backup"];
     let whole = undisturbed(&stand, &verb);
     let old = |stand: &Stand| {
-        stand.sql("DELETE FROM notes WHERE id % 2 = 0");
+        stand.sql(&format!("DELETE FROM {} WHERE id % 2 = 0", domain::TABLE));
         key("old");
         content(stand)
     };
@@ -253,7 +256,7 @@ fn what_was_replaced_waits_for_its_copy(
     id: &str,
     new: &(String, BTreeMap<String, String>),
 ) {
-    stand.sql("DELETE FROM notes WHERE id % 3 = 0");
+    stand.sql(&format!("DELETE FROM {} WHERE id % 3 = 0", domain::TABLE));
     stand.xtask(&["redis-cli", "--", "set", "test:key", "old"]).ok();
     let old = content(stand);
     let before = ids(stand);

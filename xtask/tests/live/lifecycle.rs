@@ -5,16 +5,16 @@ use std::time::{Duration, Instant};
 use crate::stand::{Moments, Run, Stand, Visitor, docker, root, run};
 
 #[test]
-fn a_session_and_a_note_survive_down_and_up() {
+fn a_session_and_what_was_written_survive_down_and_up() {
     let stand = Stand::new();
     stand.up().ok().says(&["all is up in", &stand.address()]);
     let mut visitor = Visitor::new(&stand);
     visitor.sign_up();
-    visitor.write_note("still here");
+    visitor.write("still here");
     stand.xtask(&["down"]).ok();
     assert_eq!(stand.container_ids(), [""; 0]);
     stand.up().ok();
-    assert!(visitor.sees_note("still here"));
+    assert!(visitor.sees("still here"));
 }
 
 #[test]

@@ -7,6 +7,7 @@
 mod backup;
 mod databases;
 mod deploy;
+mod domain;
 mod faults;
 mod hardening;
 mod https;

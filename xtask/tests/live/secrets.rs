@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
+use crate::domain;
 use crate::stand::{Moments, Run, Stand, Visitor, docker, root, run};
 
 /// The stack's secrets, by name.
@@ -177,7 +178,7 @@ fn secrets_may_come_from_a_command() {
     fs::write(&vault, &vault_of_today).unwrap();
     stand.up().ok().says(&["SESSION_SECRET is another one than before", "the services learn it"]);
     assert_eq!(stand.started_at("backend"), started);
-    visitor.write_note("after all secrets changed");
+    visitor.write("after all secrets changed");
     stand.xtask(&["redis-cli", "--", "PING"]).ok().says(&["PONG"]);
     for line in vault_of_today.lines().filter(|line| line.contains("PASSWORD")) {
         let (name, value) = line.split_once('=').unwrap();
@@ -190,10 +191,10 @@ fn secrets_may_come_from_a_command() {
     }
     stand.xtask(&["down"]).ok();
     stand.up().ok();
-    assert!(visitor.sees_note("after all secrets changed"));
+    assert!(visitor.sees("after all secrets changed"));
 }
 
-/// A visitor who never stops: reads and writes notes until told to, and keeps every failure.
+/// A visitor who never stops: reads and writes until told to, and keeps every failure.
 fn busy_visitor(stand: &Stand, end: &Arc<AtomicBool>) -> JoinHandle<(u32, Vec<String>)> {
     let mut visitor = Visitor::new(stand);
     visitor.sign_up();
@@ -202,12 +203,12 @@ fn busy_visitor(stand: &Stand, end: &Arc<AtomicBool>) -> JoinHandle<(u32, Vec<St
         let (mut count, mut failures) = (0, Vec::new());
         while !end.load(Ordering::Relaxed) {
             count += 1;
-            let (read, answer) = visitor.get("/api/notes");
+            let (read, answer) = visitor.get(domain::PATH);
             if read != 200 {
                 failures.push(format!("read {count}: {read} {answer}"));
             }
-            let text = serde_json::json!({"text": format!("note {count}")});
-            let (written, answer) = visitor.post("/api/notes", text);
+            let text = domain::body(&format!("number {count}"));
+            let (written, answer) = visitor.post(domain::PATH, text);
             if written != 201 {
                 failures.push(format!("write {count}: {written} {answer}"));
             }
@@ -255,13 +256,13 @@ fn every_secret_rotates_under_load_and_nobody_notices() {
     }
     // Who was away the whole time comes back to an open door, and can write with the old token.
     assert_eq!(idle.get("/api/session").0, 200);
-    idle.write_note("still me");
+    idle.write("still me");
     assert_eq!(stand.started_at("backend"), started, "it was restarted");
     // Nothing is left to do, and a start from nothing agrees with it.
     stand.up().ok().says(&["nothing to do"]);
     stand.xtask(&["down"]).ok();
     stand.up().ok();
-    assert!(idle.sees_note("still me"));
+    assert!(idle.sees("still me"));
     a_rotation_that_is_killed_is_made_good(&stand, &idle);
 }
 
@@ -312,17 +313,17 @@ fn a_rotation_that_is_killed_is_made_good(stand: &Stand, visitor: &Visitor) {
         killed += u32::from(!child.wait().unwrap().success());
         // Half way, the service accepts what the backend may hold.
         let round = format!("round {number}, {name}, killed after {delay:?}");
-        assert!(visitor.sees_note("still me"), "{round}");
+        assert!(visitor.sees("still me"), "{round}");
         match number % 3 {
             0 => stand.xtask(&["env", "rotate", name]).ok(),
             _ => stand.up().ok(),
         };
         expect_agreement(stand, name, &round);
-        assert!(visitor.sees_note("still me"), "{round}");
+        assert!(visitor.sees("still me"), "{round}");
     }
     println!("{killed} of 12 were killed before their end");
     assert!(killed > 3, "only {killed} of 12 were killed before their end");
     stand.xtask(&["down"]).ok();
     stand.up().ok();
-    assert!(visitor.sees_note("still me"));
+    assert!(visitor.sees("still me"));
 }

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::domain;
+
 pub(crate) const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
@@ -353,14 +355,14 @@ impl Visitor {
         assert_eq!(status, 201, "{answer}");
     }
 
-    pub(crate) fn write_note(&mut self, text: &str) {
-        let (status, answer) = self.post("/api/notes", serde_json::json!({"text": text}));
+    pub(crate) fn write(&mut self, text: &str) {
+        let (status, answer) = self.post(domain::PATH, domain::body(text));
         assert_eq!(status, 201, "{answer}");
     }
 
-    /// Whether this note is in the list; fails where the session is gone.
-    pub(crate) fn sees_note(&self, text: &str) -> bool {
-        let (status, answer) = self.get("/api/notes");
+    /// Whether this text is in the list; fails where the session is gone.
+    pub(crate) fn sees(&self, text: &str) -> bool {
+        let (status, answer) = self.get(domain::PATH);
         assert_eq!(status, 200, "{answer}");
         answer.to_string().contains(text)
     }

@@ -144,13 +144,13 @@ impl Journal {
         }
     }
 
-    /// Notes that a write is about to be sent.
+    /// Records that a write is about to be sent.
     pub fn sending(&self, key: &str, person: usize, text: &str) {
         let written = Written { person, text: text.to_owned(), write: Write::Unknown };
         self.state().writes.entry(key.to_owned()).or_insert(written);
     }
 
-    /// Notes that a write was answered with 201.
+    /// Records that a write was answered with 201.
     pub fn acknowledged(&self, key: &str) {
         if let Some(written) = self.state().writes.get_mut(key) {
             written.write = Write::Acknowledged;
@@ -162,7 +162,7 @@ impl Journal {
         self.state().session_of(person).cloned()
     }
 
-    /// Notes that the oldest session of somebody is about to be signed out, and returns it. It must be one
+    /// Records that the oldest session of somebody is about to be signed out, and returns it. It must be one
     /// that no request can meet in its end: every request takes the newest, and this one was not the newest
     /// any more at `began`, before which all earlier requests were answered.
     pub fn leaving(&self, person: usize, began: f64) -> Option<Session> {
@@ -177,7 +177,7 @@ impl Journal {
         Some(oldest.clone())
     }
 
-    /// Notes that a session was answered with 204 to its sign-out.
+    /// Records that a session was answered with 204 to its sign-out.
     pub fn signed_out(&self, cookie: &str) {
         let mut state = self.state();
         let session = state.sessions.iter_mut().rfind(|session| session.cookie == cookie);

@@ -14,18 +14,18 @@ const SIGN_OUT_EVERY: u64 = 800;
 /// One request, or a write with what belongs to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// Writes a note.
+    /// Writes a text.
     Write {
         /// Who writes.
         person: usize,
         /// Whether it is sent again, under the same key, while it is not acknowledged.
         retry: bool,
-        /// Whether the list is asked for at once, and must show the note.
+        /// Whether the list is asked for at once, and must show it.
         read_back: bool,
         /// How many characters beside the key.
         length: usize,
     },
-    /// Reads the newest notes.
+    /// Reads the newest of them.
     List {
         /// Whose.
         person: usize,

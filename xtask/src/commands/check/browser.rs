@@ -1,5 +1,6 @@
 //! The pages in a real Chromium: the tests of `backend/tests/browser`, on a stack that is up.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::time::Duration;
 
@@ -20,14 +21,14 @@ const SCREENSHOTS: &str = "target/ci/screenshots";
 /// The tests whose outcome could be another one in production: its cookies, its headers, its HTTPS. What the
 /// page does with two tabs, with a part that is away or with a late answer is the same script on both.
 pub(super) const OF_PRODUCTION: &[&str] =
-    &["account::", "pages::", "sessions::", "sample::notes_are_kept"];
+    &["account::", "pages::", "sessions::", "shown_page_by_page"];
 
 /// Has a browser use the stack's pages, and keeps what it saw. Without `names` all tests run, otherwise those
 /// whose names have one of them.
 ///
 /// # Errors
 /// No browser, or a test fails; its screenshot is beside the others.
-pub(super) fn tests(ctx: &Ctx, trial: &Trial, names: &[&str]) -> Result<()> {
+pub(super) fn tests(ctx: &Ctx, trial: &Trial, names: &[impl AsRef<OsStr>]) -> Result<()> {
     ensure_browser(ctx)?;
     let project = trial.project(ctx)?;
     let folder = ctx.root().join(SCREENSHOTS).join(project.value("NGINX_SCHEME"));

@@ -46,7 +46,7 @@ pub(super) fn check(ctx: &Ctx, checks: &mut Checks) -> Result<()> {
 
 fn checks_on(ctx: &Ctx, checks: &mut Checks, trial: &Trial) -> Result<()> {
     if checks.check("production: up", || trial.up(ctx))? {
-        checks.check("production: tests", || backend_tests(ctx, trial))?;
+        checks.check("production: tests", || backend_tests(ctx, trial, &[]))?;
         checks
             .check("production: browser", || browser::tests(ctx, trial, browser::OF_PRODUCTION))?;
         checks.check("production: parity", || ctx.run_loud(trial.xtask(ctx, &["parity"])?))?;
