@@ -117,6 +117,10 @@ async fn write(connection: &mut PgConnection) -> Result<(), String> {
 async fn redis(app: &App) -> Result<(), String> {
     let mut script = WRITE.prepare_invoke();
     script.key(app.redis.key("limit", "readyz"));
-    let written = app.redis.script::<bool>(&script).await.map_err(|error| chain(&error))?;
-    if written { Ok(()) } else { Err("it is full".to_owned()) }
+    let refused = app.redis.script::<String>(&script).await.map_err(|error| chain(&error))?;
+    match refused.trim_start_matches("-") {
+        "" => Ok(()),
+        refused if refused.starts_with("OOM") => Err("it is full".to_owned()),
+        refused => Err(format!("it takes no write: {refused}")),
+    }
 }

@@ -208,6 +208,11 @@ async fn connect(
     Ok(manager)
 }
 
+/// Whether Redis reads and does not write: it cannot persist, or is no primary (any more).
+pub fn refuses_writes(error: &RedisError) -> bool {
+    matches!(error.code(), Some("MISCONF" | "NOREPLICAS" | "READONLY"))
+}
+
 fn is_refusal(error: &RedisError) -> bool {
     error.kind() == ErrorKind::AuthenticationFailed
 }

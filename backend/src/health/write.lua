@@ -1,6 +1,7 @@
--- Writes a key and takes it away again. Answers 1, or 0 if Redis is full. KEYS: the key.
-if redis.pcall('SET', KEYS[1], '1', 'PX', 1000).err then
-  return 0
+-- Writes a key and takes it away again. Answers why Redis takes no write, or nothing. KEYS: the key.
+local refused = redis.pcall('SET', KEYS[1], '1', 'PX', 1000).err
+if refused then
+  return refused
 end
 redis.call('DEL', KEYS[1])
-return 1
+return ''

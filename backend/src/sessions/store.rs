@@ -15,7 +15,11 @@ use redis::{AsyncCommands, Expiry, Script};
 use serde::{Deserialize, Serialize};
 
 use super::{Handle, SessionId, agent};
-use crate::{config::Rotating, error::Error, link::Link};
+use crate::{
+    config::Rotating,
+    error::Error,
+    link::{self, Link},
+};
 
 /// Without a request for this long, a session ends.
 pub(super) const IDLE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -113,7 +117,13 @@ impl Sessions {
             .link
             .run(|mut redis| {
                 let key = key.clone();
-                async move { redis.get_ex(key, Expiry::EX(IDLE.as_secs())).await }
+                async move {
+                    match redis.get_ex(&key, Expiry::EX(IDLE.as_secs())).await {
+                        // Who is signed in stays so; the idle time-out goes on to run until writes are taken.
+                        Err(error) if link::refuses_writes(&error) => redis.get(&key).await,
+                        outcome => outcome,
+                    }
+                }
             })
             .await?;
         if record.is_some() || handles.len() == 1 {

@@ -1,9 +1,9 @@
-//! A Redis that is full refuses what is new and loses nothing.
+//! A Redis that is full, or takes no write for another reason, refuses what is new and loses nothing.
 
 use serde_json::json;
 
 use crate::app::App;
-use crate::support::{FullRedis, Person};
+use crate::support::{FullRedis, NoWrites, Person};
 
 #[test]
 fn a_full_redis_signs_nobody_out_and_asks_newcomers_to_come_back() {
@@ -34,4 +34,23 @@ fn a_full_redis_signs_nobody_out_and_asks_newcomers_to_come_back() {
     newcomer.enter("/api/accounts").expect(201);
     person.get("/api/session").expect(200);
     person.enter("/api/session").expect(200);
+}
+
+#[test]
+fn who_is_signed_in_stays_so_while_redis_takes_no_write() {
+    let person = Person::signed_up();
+    let app = App::spawn();
+    {
+        let _no_writes = NoWrites::new();
+        let problem = app.person().get("/readyz").problem(503);
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.starts_with("Not ready. Redis: it takes no write: NOREPLICAS"), "{detail}");
+        person.get("/api/session").expect(200);
+        let answer = Person::new().enter("/api/accounts");
+        assert_eq!(answer.header("retry-after"), "2");
+        answer.problem(503);
+        person.delete("/api/session").problem(503);
+    }
+    person.get("/api/session").expect(200);
+    person.delete("/api/session").expect(204);
 }

@@ -214,6 +214,26 @@ impl Drop for FullRedis {
     }
 }
 
+/// A Redis that reads and takes no write, as one that cannot persist, until this is dropped.
+pub(crate) struct NoWrites {
+    _alone: Alone,
+}
+
+impl NoWrites {
+    pub(crate) fn new() -> Self {
+        let no_writes = Self { _alone: Alone::in_redis() };
+        // It has no replica.
+        config::<()>(&["SET", "min-replicas-to-write", "1"]);
+        no_writes
+    }
+}
+
+impl Drop for NoWrites {
+    fn drop(&mut self) {
+        config::<()>(&["SET", "min-replicas-to-write", "0"]);
+    }
+}
+
 fn config<T: redis::FromRedisValue>(words: &[&str]) -> T {
     redis::cmd("CONFIG").arg(words).query(&mut redis_connection()).unwrap()
 }

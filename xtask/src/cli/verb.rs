@@ -200,8 +200,8 @@ pub(crate) enum Verb {
     /// Examples:
     ///   cargo xtask test --unit       those that need no Docker
     ///   cargo xtask test --keep       leave the tests' stack running, to look at it
-    ///   cargo xtask test --keep own_sessions::
-    ///                                 some on a stack; the next time it is there already
+    ///   cargo xtask test own_sessions::
+    ///                                 some of those on a stack, by a part of their names
     #[command(verbatim_doc_comment)]
     Test(TestArgs),
     /// Check everything, as a continuous integration server does

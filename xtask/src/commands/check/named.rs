@@ -21,14 +21,22 @@ const TARGETS: [(&str, &str); 3] = [
 pub(super) fn targets(ctx: &Ctx, names: &[String]) -> Result<Vec<&'static str>> {
     let shell = ctx.shell()?;
     let mut found = Vec::new();
+    let step = ctx.ui.step("finding the tests").announce();
     for (target, _) in TARGETS {
         let list =
             cmd!(shell, "cargo test --workspace --locked --test {target} -- --list {names...}");
-        let listed = ctx.read(Invocation::from(list).limit(LIMIT))?;
+        let listed = match ctx.read(Invocation::from(list).limit(LIMIT)) {
+            Ok(listed) => listed,
+            Err(error) => {
+                step.failed();
+                return Err(error);
+            }
+        };
         if listed.lines().any(|line| line.ends_with(": test")) {
             found.push(target);
         }
     }
+    step.done("");
     if found.is_empty() {
         let names = names.join("`, nor `");
         bail!(Usage(format!(
