@@ -162,6 +162,7 @@ pub(crate) fn ids(ctx: &Ctx, references: &[&str]) -> Result<BTreeMap<String, Str
 fn means(names: &[String], reference: &str) -> bool {
     let reference = match reference.split_once('@') {
         Some((tagged, digest)) => format!("{}@{digest}", without_tag(tagged)),
+        None if without_tag(reference) == reference => format!("{reference}:latest"),
         None => reference.to_owned(),
     };
     let short = reference.strip_prefix("docker.io/").unwrap_or(&reference);
@@ -209,6 +210,7 @@ mod tests {
         assert!(means(&names, "postgres:15-alpine"));
         assert!(means(&names, "docker.io/library/postgres:15-alpine"));
         assert!(!means(&names, "postgres:16-alpine"));
+        assert!(means(&files(&["mail:latest"]), "mail") && !means(&files(&["mail:2"]), "mail"));
     }
 
     #[test]

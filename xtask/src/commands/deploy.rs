@@ -57,7 +57,10 @@ pub(crate) fn deploy(ctx: &Ctx, env_file: &Path, args: &DeployArgs) -> Result<()
         ctx.ui.say(format!("{service}: {reason}"));
         let (service, plan) = (wanted.expect_service(service)?, plan.of_one(service));
         let deploy = Deploy { ctx, prepared: &prepared, plan: &plan, service, args };
-        failed += deploy.carry_out()?;
+        failed += match service.switch_over {
+            Some(_) => deploy.carry_out()?,
+            None => deploy.promote().map(|()| 0)?,
+        };
     }
     rotation::settle_all(ctx, project)?;
     let done = if steps.is_empty() { "nothing to deploy, all is current" } else { "deployed" };
@@ -85,7 +88,9 @@ fn replaceable<'a>(wanted: &Wanted, plan: &'a Plan) -> Result<Vec<&'a Step>> {
 /// What would be done.
 fn tell(ctx: &Ctx, wanted: &Wanted, plan: &Plan) -> Result<()> {
     for Step { service, reason, .. } in replaceable(wanted, plan)? {
-        ui::data(format!("{:<9} {service:<9} {reason}; without a pause", "replace"))?;
+        let is_switched = wanted.expect_service(service)?.switch_over.is_some();
+        let how = if is_switched { "without a pause" } else { "nobody waits for it" };
+        ui::data(format!("{:<9} {service:<9} {reason}; {how}", "replace"))?;
     }
     ctx.ui.say("nothing was changed (--dry-run)");
     Ok(())
@@ -272,18 +277,24 @@ mod tests {
             switch_over,
             ..Service::default()
         };
-        let services =
-            vec![service("db", None), service("app", Some(switch)), service("web", None)];
+        let mut services = vec![
+            service("db", None),
+            service("app", Some(switch)),
+            service("web", None),
+            service("worker", None),
+        ];
+        services[1].depends_on = vec!["db".into()];
+        services[3].depends_on = vec!["db".into()];
         Wanted { services, ..Wanted::default() }
     }
 
-    fn plan(actions: [Action; 3]) -> Plan {
+    fn plan(actions: [Action; 4]) -> Plan {
         let step = |(service, action): (&str, Action)| Step {
             service: service.into(),
             action,
             reason: "for a reason".into(),
         };
-        let steps = ["db", "app", "web"].into_iter().zip(actions).map(step).collect();
+        let steps = ["db", "app", "web", "worker"].into_iter().zip(actions).map(step).collect();
         Plan { steps, ..Plan::default() }
     }
 
@@ -291,13 +302,18 @@ mod tests {
     fn a_deploy_replaces_what_it_can_and_nothing_beside_it() {
         use Action::{Create, Keep, Recreate, Reload, Restart, Start};
         let wanted = wanted();
-        let chosen = |actions| {
-            let plan = plan(actions);
+        let chosen_with = |[db, app, web]: [Action; 3], worker| {
+            let plan = plan([db, app, web, worker]);
             let names = |steps: Vec<&Step>| -> Vec<String> {
                 steps.iter().map(|step| step.service.clone()).collect()
             };
             replaceable(&wanted, &plan).map(names)
         };
+        let chosen = |actions| chosen_with(actions, Keep);
+        // A worker comes after what answers requests, and whatever it needs.
+        assert_eq!(chosen_with([Keep, Recreate, Keep], Create).unwrap(), ["app", "worker"]);
+        assert_eq!(chosen_with([Keep; 3], Start).unwrap(), ["worker"]);
+        assert!(chosen_with([Recreate, Keep, Keep], Recreate).is_err());
         assert_eq!(chosen([Keep, Keep, Reload]).unwrap(), [""; 0]);
         assert_eq!(chosen([Keep, Recreate, Reload]).unwrap(), ["app"]);
         for actions in [

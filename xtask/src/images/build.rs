@@ -1,6 +1,7 @@
 //! Builds what changed, and only that.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::inputs::{self, Memory};
 use super::{Source, backend, distro, registry};
 use crate::ctx::{Ctx, Invocation};
 use crate::stack::project::Project;
-use crate::stack::wanted::Wanted;
+use crate::stack::wanted::{Build, Service, Wanted};
 
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 const BACKEND: &str = "backend";
@@ -39,9 +40,15 @@ pub(crate) struct Built {
 
 /// An image that this project builds.
 struct Target<'a> {
-    service: &'a str,
-    reference: &'a str,
+    service: &'a Service,
     inputs: String,
+}
+
+impl Target<'_> {
+    /// Whether it stands in for an official image.
+    fn is_stand_in(&self) -> bool {
+        self.service.image.starts_with(distro::PREFIX)
+    }
 }
 
 /// Brings every image up to date; with `force`, makes those that are current as well, from what the
@@ -65,6 +72,9 @@ pub(crate) fn bring_up_to_date(
     if source == Source::Registry && (!targets.is_empty() || lacks_base) {
         registry::provide(ctx, project)?;
     }
+    if lacks_base {
+        pull_others(ctx, wanted)?;
+    }
     if targets.is_empty() {
         // What was pulled just now has to be asked for; what was here is known.
         let ids = if lacks_base { ids_of(ctx, wanted)? } else { here.clone() };
@@ -79,6 +89,25 @@ pub(crate) fn bring_up_to_date(
     let ids = ids_of(ctx, wanted)?;
     remember(ctx, &stale, &ids)?;
     Ok(Built { services: names(&targets), ids })
+}
+
+/// Pulls what a service of one's own needs and nobody builds here: an image that only its `image:` names.
+fn pull_others(ctx: &Ctx, wanted: &Wanted) -> Result<()> {
+    let is_built =
+        |image: &str| wanted.services.iter().any(|s| s.build.is_some() && s.image == image);
+    let mut pulled: Vec<&str> = wanted.services.iter().map(|service| &*service.image).collect();
+    pulled.retain(|image| !is_built(image));
+    pulled.sort_unstable();
+    pulled.dedup();
+    let here = super::ids(ctx, &pulled)?;
+    pulled.retain(|image| !here.contains_key(*image));
+    registry::pull_all(ctx, &pulled).with_context(|| {
+        format!(
+            "provide {}, which a service needs and the Compose files do not build; without a registry, load it \
+             with `docker load`, or give the service a `build:`",
+            pulled.join(", ")
+        )
+    })
 }
 
 /// The services whose images are missing or were made from other inputs than those of today. `here` is what
@@ -110,13 +139,13 @@ pub(crate) fn ids_of(ctx: &Ctx, wanted: &Wanted) -> Result<BTreeMap<String, Stri
 fn keep_stale(ctx: &Ctx, targets: &mut Vec<Target>, here: &BTreeMap<String, String>) {
     let memory = Memory::read(ctx);
     targets.retain(|target| {
-        let id = here.get(target.reference).map(String::as_str);
-        !memory.is_current(target.reference, &target.inputs, id)
+        let id = here.get(&target.service.image).map(String::as_str);
+        !memory.is_current(&target.service.image, &target.inputs, id)
     });
 }
 
 fn names(targets: &[Target]) -> Vec<String> {
-    targets.iter().map(|target| target.service.to_owned()).collect()
+    targets.iter().map(|target| target.service.name.clone()).collect()
 }
 
 fn targets<'a>(
@@ -127,21 +156,29 @@ fn targets<'a>(
 ) -> Result<Vec<Target<'a>>> {
     let mut targets = Vec::new();
     for service in &wanted.services {
+        // Without it an image is pulled, or another service's.
+        let Some(described) = &service.build else { continue };
         let inputs = match (service.name.as_str(), source) {
             (BACKEND, Source::Registry) => {
                 let rust = project.value("RUST_IMAGE");
                 inputs::digest(ctx.root(), &BACKEND_INPUTS, &["registry", rust])?
             }
             (BACKEND, Source::Distro) => inputs::digest(ctx.root(), &BACKEND_INPUTS, &["distro"])?,
-            (name, Source::Distro) => {
-                let folder = format!("deploy/distro/{name}");
-                inputs::digest(ctx.root(), &[&folder], &[project.value("DISTRO_MIRROR")])?
-            }
-            (_, Source::Registry) => continue,
+            _ => inputs_of(ctx, project, described)?,
         };
-        targets.push(Target { service: &service.name, reference: &service.image, inputs });
+        targets.push(Target { service, inputs });
     }
     Ok(targets)
+}
+
+/// What an image that is not the backend's is made from: the files of its folder. Where that is all of the
+/// repository, or lies outside of it, only BuildKit knows whether anything changed, and is asked each time.
+fn inputs_of(ctx: &Ctx, project: &Project, build: &Build) -> Result<String> {
+    let folder = build.context.strip_prefix(ctx.root()).unwrap_or(Path::new(""));
+    if folder == Path::new("") {
+        return crate::env::random_hex(32);
+    }
+    inputs::digest(ctx.root(), &[folder], &[project.value("DISTRO_MIRROR"), &build.described])
 }
 
 /// The compiler keeps the processor busy and the other images the network: both at once.
@@ -151,8 +188,8 @@ fn build_without_registry(
     stale: &[&Target],
     force: bool,
 ) -> Result<()> {
-    let (backend, others): (Vec<&Target>, Vec<&Target>) =
-        stale.iter().partition(|target| target.service == BACKEND);
+    let (others, own): (Vec<&Target>, Vec<&Target>) =
+        stale.iter().partition(|target| target.is_stand_in());
     if !others.is_empty() {
         // Asks for consent where it must, so it comes before the threads.
         distro::provide_tools(ctx)?;
@@ -161,12 +198,14 @@ fn build_without_registry(
         let others = scope.spawn(|| {
             if others.is_empty() { Ok(()) } else { build_distro(ctx, project, &others, force) }
         });
-        let compile = || {
-            backend::compile(ctx)?;
-            compose_build(ctx, project, &backend)
+        let build_own = || {
+            if own.iter().any(|target| target.service.name == BACKEND) {
+                backend::compile(ctx)?;
+            }
+            compose_build(ctx, project, &own)
         };
-        let compiled = if backend.is_empty() { Ok(()) } else { compile() };
-        joined(others).and(compiled)
+        let built = if own.is_empty() { Ok(()) } else { build_own() };
+        joined(others).and(built)
     })
 }
 
@@ -178,12 +217,12 @@ fn build_distro(ctx: &Ctx, project: &Project, targets: &[&Target], force: bool) 
     distro::provide_base(ctx, project, force)?;
     let proxy = distro::proxy(ctx);
     let build = |target: &Target| {
-        let folder = format!("deploy/distro/{}", target.service);
-        let command = docker_build(proxy.as_deref(), target.reference);
+        let folder = format!("deploy/distro/{}", target.service.name);
+        let command = docker_build(proxy.as_deref(), &target.service.image);
         // A step that installs packages reads the same for ever, and its result is kept.
         let command = if force { command.arg("--no-cache") } else { command };
         let command = command.arg(folder);
-        build_image(ctx, &format!("image {}", target.service), command.dir(ctx.root()))
+        build_image(ctx, &format!("image {}", target.service.name), command.dir(ctx.root()))
     };
     thread::scope(|scope| {
         let builds: Vec<_> = targets.iter().map(|target| scope.spawn(|| build(target))).collect();
@@ -223,7 +262,7 @@ pub(crate) fn on_image(ctx: &Ctx, base: &str, folder: &str, reference: &str) -> 
 }
 
 fn compose_build(ctx: &Ctx, project: &Project, targets: &[&Target]) -> Result<()> {
-    let names: Vec<&str> = targets.iter().map(|target| target.service).collect();
+    let names: Vec<&str> = targets.iter().map(|target| &*target.service.name).collect();
     // Colours and cursor movements have no place in a note or an error.
     let command = project.compose().args(["--progress", "plain", "build"]).args(&names);
     build_image(ctx, &format!("image {}", names.join(", ")), command)
@@ -247,8 +286,8 @@ fn joined(thread: thread::ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
 
 fn remember(ctx: &Ctx, built: &[&Target], ids: &BTreeMap<String, String>) -> Result<()> {
     for target in built {
-        if let Some(id) = ids.get(target.reference) {
-            Memory::remember(ctx, target.reference, target.inputs.clone(), id.clone())?;
+        if let Some(id) = ids.get(&target.service.image) {
+            Memory::remember(ctx, &target.service.image, target.inputs.clone(), id.clone())?;
         }
     }
     Ok(())

@@ -10,6 +10,8 @@ use crate::ctx::{Ctx, Invocation};
 use crate::host::packages::{self, Archive};
 use crate::stack::project::Project;
 
+/// With this begin the names of images that stand in for official ones. No engine asks a registry for them.
+pub(crate) const PREFIX: &str = "localhost/distro/";
 /// The root on which the service images stand.
 pub(crate) const BASE_IMAGE: &str = "localhost/distro/debian:12";
 /// The release with PostgreSQL 15 and Redis 7.0.

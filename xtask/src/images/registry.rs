@@ -72,7 +72,10 @@ pub(crate) fn renew(ctx: &Ctx, project: &mut Project) -> Result<()> {
 }
 
 /// Pulls images; the first one finds out whether there is a registry, then all at the same time.
-fn pull_all(ctx: &Ctx, references: &[&str]) -> Result<()> {
+///
+/// # Errors
+/// One of them cannot be had.
+pub(crate) fn pull_all(ctx: &Ctx, references: &[&str]) -> Result<()> {
     let Some((first, others)) = references.split_first() else { return Ok(()) };
     pull(ctx, first)?;
     let pulled: Result<()> = thread::scope(|scope| {

@@ -75,19 +75,24 @@ impl Plan {
         self.steps.iter().all(|step| step.action == Action::Keep)
     }
 
-    /// The steps that are due, where all of them can be carried out without a pause; what services read anew is
-    /// none.
+    /// The steps that are due, where all of them can be carried out without a pause, those of bystanders last;
+    /// what services read anew is none.
     ///
     /// # Errors
     /// The steps that take a pause.
     pub(crate) fn without_a_pause(&self, wanted: &Wanted) -> Result<Vec<&Step>, Vec<&Step>> {
-        let can = |step: &&Step| {
-            let service = wanted.service(&step.service);
-            step.action == Action::Recreate && service.is_some_and(|s| s.switch_over.is_some())
+        let service = |step: &Step| wanted.service(&step.service);
+        let is_switched = |step: &&Step| {
+            step.action == Action::Recreate
+                && service(step).is_some_and(|s| s.switch_over.is_some())
         };
+        let is_unnoticed =
+            |step: &&Step| service(step).is_some_and(|service| wanted.is_bystander(service));
         let due = self.steps.iter().filter(|s| !matches!(s.action, Action::Keep | Action::Reload));
-        let (can, cannot): (Vec<&Step>, Vec<&Step>) = due.partition(can);
-        if cannot.is_empty() { Ok(can) } else { Err(cannot) }
+        let (switched, others): (Vec<&Step>, Vec<&Step>) = due.partition(is_switched);
+        let (unnoticed, cannot): (Vec<&Step>, Vec<&Step>) =
+            others.into_iter().partition(is_unnoticed);
+        if cannot.is_empty() { Ok([switched, unnoticed].concat()) } else { Err(cannot) }
     }
 
     /// The plan for one service, with all others left as they are.

@@ -21,6 +21,8 @@ pub(crate) struct Service {
     pub(crate) name: String,
     /// The image's reference.
     pub(crate) image: String,
+    /// How the image comes about, where it is built and not pulled.
+    pub(crate) build: Option<Build>,
     /// Compose's own hash of the configuration; a container carries the one it was made from.
     pub(crate) hash: String,
     /// The services that have to be healthy before this one starts.
@@ -34,6 +36,15 @@ pub(crate) struct Service {
     pub(crate) reload: Option<Reload>,
     /// How its requests are moved to another container of it (`x-switch-over`).
     pub(crate) switch_over: Option<SwitchOver>,
+}
+
+/// How a service's image is built, as `build:` in the Compose files says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Build {
+    /// The folder whose files it is built from.
+    pub(crate) context: PathBuf,
+    /// All that is said of it, arguments included, as one text.
+    pub(crate) described: String,
 }
 
 /// How requests are moved from one container of a service to another. Every command runs in the container
@@ -73,6 +84,17 @@ impl Wanted {
     /// The service of that name.
     pub(crate) fn service(&self, name: &str) -> Option<&Service> {
         self.services.iter().find(|service| service.name == name)
+    }
+
+    /// Whether nobody notices while this service is made anew: no other needs it, nothing of it is published, and
+    /// no requests are moved by it. A worker is such a one.
+    pub(crate) fn is_bystander(&self, service: &Service) -> bool {
+        let is_proxy = |other: &Service| {
+            other.switch_over.as_ref().is_some_and(|switch| switch.proxy == service.name)
+        };
+        service.switch_over.is_none()
+            && service.published.is_empty()
+            && !self.services.iter().any(|s| is_proxy(s) || s.depends_on.contains(&service.name))
     }
 
     /// Whether a service depends on another one, by however many steps.
@@ -194,7 +216,12 @@ fn interpret(project: &Project, config: &Value, hashes: &str) -> Result<Wanted> 
     let service = |(name, service): (&String, &Value)| -> Result<Service> {
         Ok(Service {
             name: name.clone(),
-            image: text(&service["image"]),
+            image: match text(&service["image"]) {
+                // The name that Compose gives to what it builds.
+                image if image.is_empty() => format!("{}-{name}", project.name),
+                image => image,
+            },
+            build: build(&service["build"]),
             hash: hashes.get(name.as_str()).map_or_else(String::new, |hash| hash.trim().to_owned()),
             depends_on: keys(&service["depends_on"]),
             published: published(project, name, &service["ports"]),
@@ -207,6 +234,11 @@ fn interpret(project: &Project, config: &Value, hashes: &str) -> Result<Wanted> 
     let volumes = config["volumes"].as_object().into_iter().flatten();
     let volumes = volumes.map(|(_, volume)| text(&volume["name"])).collect();
     Ok(Wanted { services: in_order(services?)?, volumes })
+}
+
+fn build(described: &Value) -> Option<Build> {
+    let context = PathBuf::from(described["context"].as_str()?);
+    Some(Build { context, described: described.to_string() })
 }
 
 fn reload(service: &str, described: &Value) -> Result<Option<Reload>> {

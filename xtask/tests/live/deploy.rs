@@ -1,5 +1,6 @@
 //! `deploy`: nobody notices a new version, nor one that is no good, nor a deploy that is killed half way.
 
+use std::fs;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
@@ -146,4 +147,46 @@ fn a_version_that_is_no_good_is_rolled_back_and_a_killed_deploy_is_finished() {
     assert!(failures.is_empty() && count > 0, "{failures:#?}");
     assert_ne!(backend_id(&stand), before);
     expect_no_trace(&stand);
+}
+
+/// A service beside the four, built from a folder of its own; and one whose image only its name tells.
+#[test]
+fn services_of_ones_own_are_built_pulled_and_deployed() {
+    let stand = Stand::new();
+    let folder = stand.folder().join("mailer");
+    fs::create_dir(&folder).unwrap();
+    let version = |number: u32| {
+        let lines = ["FROM localhost/distro/debian:12", "STOPSIGNAL SIGKILL"];
+        let last = format!("LABEL number={number}\nCMD [\"sleep\", \"infinity\"]\n");
+        fs::write(folder.join("Dockerfile"), format!("{}\n{last}", lines.join("\n"))).unwrap();
+    };
+    let services = |image: &str| {
+        let mailer =
+            format!("  mailer:\n    build: {}\n    depends_on: [postgres]\n", folder.display());
+        stand.overlay(&format!("services:\n{mailer}  helper:\n    image: {image}\n"));
+    };
+    let label = || {
+        let format = "{{index .Config.Labels \"number\"}}";
+        docker(&["inspect", "--format", format, &stand.container("mailer")]).ok().stdout
+    };
+    // Nobody listens there.
+    let nowhere = format!("127.0.0.1:{}/no/such:1", crate::stand::free_port());
+    version(1);
+    services(&nowhere);
+    stand.up().fails(1, &[&nowhere, "which a service needs", "docker load"]);
+    // An image that is here already, with a service that would end at once.
+    services("localhost/distro/redis:7.0");
+    stand.up().ok().says(&["mailer", "helper"]);
+    assert_eq!(label(), "1\n");
+    let again = stand.up().ok().says(&["nothing to do"]);
+    assert!(!again.text.contains("image mailer"), "{}", again.text);
+
+    version(2);
+    let backend = backend_id(&stand);
+    stand.xtask(&["deploy", "--dry-run"]).ok().says(&["mailer", "nobody waits for it"]);
+    stand.xtask(&["deploy", "--watch", "1"]).ok().says(&["deployed in"]);
+    assert_eq!(label(), "2\n");
+    assert_eq!(backend_id(&stand), backend);
+    stand.up().ok().says(&["nothing to do"]);
+    docker(&["image", "rm", "--force", &format!("{}-mailer", stand.name)]).ok();
 }
