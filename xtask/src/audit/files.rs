@@ -225,15 +225,23 @@ pub(super) const ITEMS: &[Item] = &[
     Item {
         files: Some(|_, s| {
             let options = &s["logging"]["options"];
-            wrong(options["max-size"].is_null() || options["max-file"].is_null(), "no rotation")
+            let is_bounded = options["max-size"].is_string() && options["max-file"].is_string();
+            wrong(grows_for_ever(&s["logging"]["driver"]) && !is_bounded, "no rotation")
         }),
         running: Some(|_, c| {
-            let options = &c.inspect["HostConfig"]["LogConfig"]["Config"];
-            wrong(options["max-size"].is_null(), "no rotation")
+            let log = &c.inspect["HostConfig"]["LogConfig"];
+            let is_bounded = log["Config"]["max-size"].is_string();
+            wrong(grows_for_ever(&log["Type"]) && !is_bounded, "no rotation")
         }),
         ..item("LOG-1", "logs cannot fill the disk", "Docker manual, JSON File logging driver")
     },
 ];
+
+/// Whether a logging driver keeps files that nothing bounds unless it is told to. `local` bounds its own, and the
+/// others (journald, syslog, fluentd and so on) hand the log to somebody else.
+fn grows_for_ever(driver: &Value) -> bool {
+    matches!(driver.as_str(), None | Some("json-file"))
+}
 
 fn wrong(is_wrong: bool, what: &str) -> Option<String> {
     is_wrong.then(|| what.to_owned())

@@ -68,6 +68,15 @@ pub(crate) struct FormatArgs {
     pub(crate) format: Format,
 }
 
+#[derive(Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) format: FormatArgs,
+    /// Exit with 1 for a warning as well, as a timer that calls somebody wants it
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     Text,

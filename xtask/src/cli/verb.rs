@@ -226,8 +226,9 @@ pub(crate) enum Verb {
     /// Examples:
     ///   cargo xtask doctor                    when something is odd
     ///   cargo xtask --prod doctor --format json | jq '.[] | select(.level != "pass")'
+    ///   cargo xtask --prod doctor --strict || mail …    in a timer: warnings count, too
     #[command(verbatim_doc_comment)]
-    Doctor(FormatArgs),
+    Doctor(DoctorArgs),
     /// Install or upgrade Docker where it is missing or old, and start it
     ///
     /// Debian and Ubuntu only; elsewhere it says what to install. It asks before it changes the

@@ -12,7 +12,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::backup::catalogue::Catalogue;
-use crate::cli::{Format, FormatArgs};
+use crate::cli::{DoctorArgs, Format};
 use crate::commands::status::{self, Migrations};
 use crate::ctx::{Ctx, Invocation};
 use crate::host::disk;
@@ -27,7 +27,7 @@ use crate::ui;
 /// A certificate with less left was not renewed when it should have been.
 const DAYS_TO_WARN: u64 = 21;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Level {
     Pass,
@@ -45,11 +45,11 @@ struct Finding {
     next: Option<String>,
 }
 
-/// Prints the findings; fails if one of them is a failure.
+/// Prints the findings; fails if one of them is a failure, or a warning where those count, too.
 ///
 /// # Errors
 /// The findings cannot be printed. What is wrong with the host or the stack is a finding.
-pub(crate) fn doctor(ctx: &Ctx, env_file: &Path, args: &FormatArgs) -> Result<ExitCode> {
+pub(crate) fn doctor(ctx: &Ctx, env_file: &Path, args: &DoctorArgs) -> Result<ExitCode> {
     let tools = Tools::look(ctx);
     let mut findings = host(ctx, &tools);
     findings.extend(environment(ctx, env_file));
@@ -61,11 +61,13 @@ pub(crate) fn doctor(ctx: &Ctx, env_file: &Path, args: &FormatArgs) -> Result<Ex
         finding.next = finding.next.take().map(|next| ctx.ui.aim().at(&next));
     }
     let failed = findings.iter().filter(|finding| finding.level == Level::Fail).count();
-    match args.format {
+    match args.format.format {
         Format::Json => ui::json(&findings)?,
         Format::Text => print(&findings, failed)?,
     }
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let floor = if args.strict { Level::Warn } else { Level::Fail };
+    let is_well = findings.iter().all(|finding| finding.level < floor);
+    Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn pass(subject: &str, detail: impl Into<String>) -> Finding {

@@ -352,6 +352,8 @@ fn the_verbs_for_ones_own_hands_work() {
     stand.xtask(&["logs", "postgre"]).fails(2, &["did you mean `postgres`?"]);
     stand.xtask(&["exec", "ngnix", "--", "true"]).fails(2, &["did you mean `nginx`?"]);
     stand.xtask(&["doctor"]).ok().says(&["0 failures"]);
+    // There is no backup yet.
+    stand.xtask(&["doctor", "--strict"]).fails(1, &["backup", "0 failures"]);
 }
 
 /// The image is built from nothing, so all of it is over its base. Ready is when it listens: it does so

@@ -105,6 +105,7 @@ const MUTATIONS: &[Mutation] = &[
     ("more processes", PROD, "    pids_limit: 256\n", "    pids_limit: 300\n", Harmless),
     ("fewer processors", PROD, "    cpus: 2\n", "    cpus: 1.5\n", Harmless),
     ("a label on both sides", BASE, BASE_REDIS, "  redis:\n    <<: *service\n    labels: {team: data}\n", Harmless),
+    ("logs that the host's journal has", BASE, "    driver: json-file\n    options: {max-size: 10m, max-file: \"3\"}\n", "    driver: journald\n", Harmless),
     ("another local port", ENV, "\nHTTP_PORT=8080", "\nHTTP_PORT=8888", Harmless),
 ];
 
