@@ -12,6 +12,9 @@ use utoipa::ToSchema;
 
 /// Seconds after which a caller may try again when a part of the system is away.
 const RETRY_AFTER_S: u32 = 2;
+/// A 401 has to say how one signs in (RFC 9110, 15.5.2). No scheme is registered for cookies; browsers ask nobody for
+/// a password because of one that they do not know.
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Cookie realm=\"session\"");
 
 type Source = Box<dyn StdError + Send + Sync>;
 
@@ -197,6 +200,9 @@ impl IntoResponse for Error {
         if let Some(seconds) = retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, CHALLENGE);
+        }
         response.extensions_mut().insert(problem);
         if is_busy {
             response.extensions_mut().insert(Busy);
@@ -232,6 +238,13 @@ mod tests {
         let problem = response.extensions().get::<Problem>().unwrap();
         assert_eq!(problem.status, 500);
         assert!(problem.detail.is_none());
+    }
+
+    #[test]
+    fn who_is_not_signed_in_is_told_by_what() {
+        let response = Error::Unauthorized("sign in first").into_response();
+        assert_eq!(response.headers()[header::WWW_AUTHENTICATE], "Cookie realm=\"session\"");
+        assert!(!Error::busy("x").into_response().headers().contains_key(header::WWW_AUTHENTICATE));
     }
 
     #[test]
