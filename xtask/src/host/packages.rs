@@ -1,14 +1,17 @@
 //! Packages of Debian and Ubuntu: which are needed, from where, and how they are installed.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 
 use crate::ctx::{Ctx, Invocation};
+use crate::ui::Step;
 
 /// A server that has just started installs its own updates, and holds the lock for minutes.
 const PATIENCE: &str = "--option=DPkg::Lock::Timeout=300";
+const LOCK_LIMIT: Duration = Duration::from_secs(300);
+const LOCK_LOOK: Duration = Duration::from_secs(2);
 const APT_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// The Debian release whose Docker is new enough and installs on Debian 12: its packages need
 /// nothing newer than Debian 12's libc.
@@ -153,9 +156,9 @@ pub(crate) fn carry_out(ctx: &Ctx, acts: &[Act], label: &str) -> Result<()> {
     for act in acts {
         let result = match act {
             Act::Write { path, text } => ctx.run(as_root(["tee", path]).stdin(text.as_bytes())),
-            Act::Run(words) => {
-                ctx.run_step(&step, as_root(words).env("DEBIAN_FRONTEND", "noninteractive"))
-            }
+            Act::Run(words) => patiently(ctx, &step, LOCK_LOOK, || {
+                as_root(words).env("DEBIAN_FRONTEND", "noninteractive")
+            }),
         };
         if let Err(error) = result {
             step.failed();
@@ -164,6 +167,30 @@ pub(crate) fn carry_out(ctx: &Ctx, acts: &[Act], label: &str) -> Result<()> {
     }
     step.done("");
     Ok(())
+}
+
+/// Runs a program of apt's, again while another one holds the lock of the lists: for that one apt has no patience of
+/// its own, and a server that has just started looks for updates.
+fn patiently(
+    ctx: &Ctx,
+    step: &Step,
+    look: Duration,
+    command: impl Fn() -> Invocation,
+) -> Result<()> {
+    let end = Instant::now() + LOCK_LIMIT;
+    loop {
+        match ctx.run_step(step, command()) {
+            Err(error) if is_about_the_lists(&error) && Instant::now() < end => {
+                step.note("another program holds the lock of apt's lists");
+                ctx.pause(look)?;
+            }
+            done => return done,
+        }
+    }
+}
+
+fn is_about_the_lists(error: &Error) -> bool {
+    format!("{error:#}").contains("/apt/lists/lock")
 }
 
 /// Sees to it that commands may run as root: sudo asks for its password once, on the terminal, before
@@ -283,6 +310,24 @@ mod tests {
 
     fn distribution(id: &str, codename: &str) -> Distribution {
         Distribution { id: id.into(), codename: codename.into(), name: "Some System".into() }
+    }
+
+    #[test]
+    fn the_lock_of_the_lists_is_waited_for_and_nothing_else_is() {
+        let ctx = crate::ctx::tests::ctx(crate::ctx::Options::default());
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tries").display().to_string();
+        let tries = |said: &str| {
+            let script = format!(
+                "echo x >>{file}; [ $(wc -l <{file}) -ge 3 ] || {{ echo 'E: {said}' >&2; exit 100; }}"
+            );
+            let _ = fs::remove_file(&file);
+            let command = || Invocation::new("sh").args(["-c", &script]);
+            let done = patiently(&ctx, &ctx.ui.step("update"), Duration::ZERO, command);
+            (done.is_ok(), fs::read_to_string(&file).unwrap().lines().count())
+        };
+        assert_eq!(tries("Could not get lock /var/lib/apt/lists/lock. It is held by 7"), (true, 3));
+        assert_eq!(tries("Unable to locate package x"), (false, 1));
     }
 
     #[test]
