@@ -226,12 +226,12 @@ pub(crate) struct Archive {
     pub(crate) codename: String,
 }
 
-/// The archives that this host's apt is configured for.
+/// Debian's archives that this host's apt is configured for, and mirrors of them.
 ///
 /// # Errors
 /// apt cannot be asked.
 pub(crate) fn archives(ctx: &Ctx) -> Result<Vec<Archive>> {
-    let format = "$(REPO_URI) $(CODENAME) $(COMPONENT)";
+    let format = "$(REPO_URI) $(CODENAME) $(COMPONENT) $(ORIGIN)";
     let command = Invocation::new("apt-get").args([
         "indextargets",
         "--format",
@@ -246,7 +246,8 @@ fn parse_archives(text: &str) -> Vec<Archive> {
     let mut found = Vec::new();
     for line in text.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
-        if let [uri, codename, "main"] = words[..] {
+        // Others have a `main` for `bookworm` as well, and not these packages.
+        if let [uri, codename, "main", "Debian"] = words[..] {
             let archive = Archive {
                 uri: uri.trim_end_matches('/').to_owned(),
                 codename: codename.to_owned(),
@@ -378,10 +379,12 @@ mod tests {
 
     #[test]
     fn the_archive_of_a_release_is_found_among_apts_sources() {
-        let text = "http://m/debian/ bookworm main\nhttp://m/debian/ bookworm-updates main\n\
-                    http://m/debian-security/ bookworm-security main\nhttp://x/ nodistro main\n";
+        let text = "http://x/debian/ bookworm main MariaDB\nhttp://m/debian/ bookworm main Debian\n\
+                    http://m/debian/ bookworm-updates main Debian\n\
+                    http://m/debian-security/ bookworm-security main Debian\n\
+                    http://m/debian/ bookworm contrib Debian\nhttp://x/ nodistro main\n";
         let archives = parse_archives(text);
-        assert_eq!(archives.len(), 4);
+        assert_eq!(archives.len(), 3);
         assert_eq!(mirror_of(&archives, "bookworm"), Some("http://m/debian".into()));
         assert_eq!(mirror_of(&archives, "noble"), None);
     }
