@@ -77,30 +77,27 @@ pub struct Summary {
 
 /// Applies every file that the database does not have yet.
 ///
-/// Two connections: one holds the lock and is otherwise idle, so that `CREATE INDEX CONCURRENTLY`
-/// on the other does not wait for a transaction of ours.
+/// In one session, which holds the lock: see [`lock`].
 pub async fn run(
     config: &DatabaseConfig,
     set: &Set,
     report: Report<'_>,
 ) -> Result<Summary, MigrateError> {
     let mut lock = lock::acquire(config, lock::WAIT, report).await?;
-    let outcome = run_locked(config, set, &mut lock, report).await;
+    let outcome = run_locked(set, &mut lock, report).await;
     // After an error too. Closing the connection would free the lock as well, only later.
     lock.release().await;
     outcome
 }
 
 async fn run_locked(
-    config: &DatabaseConfig,
     set: &Set,
     lock: &mut lock::Lock,
     report: Report<'_>,
 ) -> Result<Summary, MigrateError> {
-    let mut connection = connect(config).await?;
-    history::prepare_table(&mut connection).await?;
+    history::prepare_table(lock.session()).await?;
     // Read after the lock was taken: another migrator may just have finished.
-    let history = History::read(&mut connection).await?;
+    let history = History::read(lock.session()).await?;
     let comparison = history.compare(set);
     if let Some(problems) = comparison.problems() {
         return Err(MigrateError::Disagree(problems));
@@ -115,10 +112,9 @@ async fn run_locked(
     for migration in &pending {
         lock.check().await?;
         report(&format!("applying {}", migration.file));
-        let took = apply(&mut connection, migration, report).await?;
+        let took = apply(lock.session(), migration, report).await?;
         report(&format!("applied {} in {} ms", migration.file, took.as_millis()));
     }
-    let _ = connection.close().await;
     Ok(Summary { applied: pending.len(), total: history.len() + pending.len() })
 }
 

@@ -123,6 +123,81 @@ async fn a_migrator_says_whom_it_waits_for_and_gives_up() {
     lock::acquire(&database.owner, limit, &|_| {}).await.unwrap().release().await;
 }
 
+/// The advice that a waiting migrator gives: whoever ends the holder ends its work, before the lock is free.
+#[tokio::test]
+async fn who_ends_the_holder_of_the_lock_ends_its_work() {
+    let database = Database::empty();
+    let slow = ("0001_slow.sql", "CREATE TABLE slow (id int); SELECT pg_sleep(3);");
+    let files = set(&[slow]);
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let tell = Mutex::new(Some(tell));
+    let report = |line: &str| {
+        if let Some((_, rest)) = line.split_once("to finish: pid ")
+            && let Some(tell) = tell.lock().unwrap().take()
+        {
+            tell.send(rest.split(' ').next().unwrap().to_owned()).unwrap();
+        }
+    };
+    let (begin, begun) = tokio::sync::oneshot::channel();
+    let begin = Mutex::new(Some(begin));
+    let first = |line: &str| {
+        if line.starts_with("applying ") {
+            begin.lock().unwrap().take().unwrap().send(()).unwrap();
+        }
+    };
+    let second = async {
+        begun.await.unwrap();
+        migrate::run(&database.owner, &files, &report).await
+    };
+    let end = async {
+        let pid = told.await.unwrap();
+        let mut other = connect(&database.owner).await;
+        execute(&mut other, &format!("SELECT pg_terminate_backend({pid})")).await;
+    };
+    let (first, second, ()) =
+        tokio::join!(migrate::run(&database.owner, &files, &first), second, end);
+    let message = first.unwrap_err().to_string();
+    assert!(message.contains("0001_slow.sql failed"), "{message}");
+    assert_eq!(second.unwrap(), Summary { applied: 1, total: 1 });
+}
+
+/// PostgreSQL goes on with a statement whose process is gone: until its end nobody else may begin.
+#[tokio::test]
+async fn a_migrator_that_died_keeps_others_out_while_its_statement_runs() {
+    let database = Database::empty();
+    let slow = ("0001_slow.sql", "-- no-transaction\nSELECT pg_sleep(3);");
+    let owner = database.owner.clone();
+    let (begin, begun) = tokio::sync::oneshot::channel();
+    let begin = Mutex::new(Some(begin));
+    let first = tokio::spawn(async move {
+        let report = |line: &str| {
+            if line.starts_with("applying ") {
+                begin.lock().unwrap().take().unwrap().send(()).unwrap();
+            }
+        };
+        migrate::run(&owner, &set(&[slow]), &report).await
+    });
+    begun.await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    first.abort();
+    let _ = first.await;
+    let limit = std::time::Duration::from_secs(1);
+    let outcome = lock::acquire(&database.owner, limit, &|_| {}).await;
+    let message = outcome.err().unwrap().to_string();
+    assert!(message.contains("another migrator (pid "), "{message}");
+    lock::acquire(&database.owner, lock::WAIT, &|_| {}).await.unwrap().release().await;
+}
+
+#[tokio::test]
+async fn a_file_that_frees_the_lock_is_the_last_one() {
+    let database = Database::empty();
+    let frees = ("0001_frees.sql", "SELECT pg_advisory_unlock_all();");
+    let message = database.error(&[frees, TWO]).await;
+    assert!(message.contains("freed the migration lock"), "{message}");
+    assert_eq!(database.schema().await, "");
+    database.run(&[frees, TWO]).await.unwrap();
+}
+
 #[tokio::test]
 async fn an_index_that_failed_half_way_is_removed_and_built_again() {
     let database = Database::empty();
