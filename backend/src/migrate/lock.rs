@@ -13,8 +13,8 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{MigrateError, Report, during};
-use crate::config::DatabaseConfig;
+use super::{MigrateError, Report, asked};
+use crate::{config::DatabaseConfig, db};
 
 /// How long another migrator is waited for.
 pub const WAIT: Duration = Duration::from_secs(600);
@@ -44,11 +44,9 @@ pub async fn acquire(
     let start = Instant::now();
     let mut next_message = start;
     loop {
-        let taken: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
-            .bind(KEY)
-            .fetch_one(&mut connection)
-            .await
-            .map_err(during("taking the migration lock"))?;
+        let take = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(KEY);
+        let taken: bool =
+            asked("taking the migration lock", take.fetch_one(&mut connection)).await?;
         if taken {
             return Ok(Lock(connection));
         }
@@ -76,8 +74,9 @@ async fn holder(connection: &mut PgConnection) -> String {
                 date_trunc('second', clock_timestamp() - backend_start)::text
          FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE {HELD} LIMIT 1"
     );
+    let query = sqlx::query_as(AssertSqlSafe(query)).bind(KEY).fetch_optional(connection);
     let row: Result<Option<(i32, String, String)>, _> =
-        sqlx::query_as(AssertSqlSafe(query)).bind(KEY).fetch_optional(connection).await;
+        db::answered(db::ANSWER_DEADLINE, query).await;
     match row {
         Ok(Some((pid, address, age))) => format!("pid {pid} from {address}, connected for {age}"),
         // It finished between the two questions, or the role may not look: not worth failing for.
@@ -96,11 +95,8 @@ impl Lock {
     pub async fn check(&mut self) -> Result<(), MigrateError> {
         let query =
             format!("SELECT EXISTS (SELECT FROM pg_locks WHERE {HELD} AND pid = pg_backend_pid())");
-        let is_held: bool = sqlx::query_scalar(AssertSqlSafe(query))
-            .bind(KEY)
-            .fetch_one(&mut self.0)
-            .await
-            .map_err(during("checking that the migration lock is still held"))?;
+        let look = sqlx::query_scalar(AssertSqlSafe(query)).bind(KEY).fetch_one(&mut self.0);
+        let is_held: bool = asked("checking that the migration lock is still held", look).await?;
         if is_held {
             return Ok(());
         }

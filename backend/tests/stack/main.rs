@@ -24,6 +24,7 @@ mod own_sessions;
 mod pool;
 mod ready;
 mod redis_user;
+mod relay;
 mod roles;
 mod rotation;
 mod sample;

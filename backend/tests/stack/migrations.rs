@@ -11,6 +11,7 @@ use sqlx::Connection;
 
 use crate::{
     database::{Database, connect, execute},
+    relay::Relay,
     support::admin_config,
 };
 
@@ -186,6 +187,39 @@ async fn a_migrator_that_died_keeps_others_out_while_its_statement_runs() {
     let message = outcome.err().unwrap().to_string();
     assert!(message.contains("another migrator (pid "), "{message}");
     lock::acquire(&database.owner, lock::WAIT, &|_| {}).await.unwrap().release().await;
+}
+
+/// Silent for ever, in the middle: the engine says at which step, and does not wait for ever.
+#[tokio::test]
+async fn a_database_that_goes_silent_is_given_up_with_the_step() {
+    let database = Database::empty();
+    let limit = std::time::Duration::from_secs(30);
+    let place = || Relay::to(database.owner.host.clone(), database.owner.port);
+
+    let relay = place().await;
+    let through = relay.instead_of(&database.owner);
+    let files = set(&[ONE]);
+    let report = |line: &str| relay.open(!line.starts_with("applying "));
+    let run = async {
+        let outcome = tokio::time::timeout(limit, migrate::run(&through, &files, &report)).await;
+        let message = outcome.expect("it is waited for for ever").unwrap_err().to_string();
+        assert!(message.contains("0001_one.sql failed: "), "{message}");
+        assert!(message.contains("BEGIN: no answer within 10 s"), "{message}");
+    };
+
+    // The lock of another database, which is another lock.
+    let another = Database::empty();
+    let mut other = place().await;
+    let through = other.instead_of(&another.owner);
+    let mut held = lock::acquire(&through, lock::WAIT, &|_| {}).await.unwrap();
+    let _silent = other.silence();
+    let check = async {
+        let outcome = tokio::time::timeout(limit, held.check()).await;
+        let message = outcome.expect("it is waited for for ever").unwrap_err().to_string();
+        assert!(message.contains("the migration lock is still held: "), "{message}");
+        assert!(message.contains("no answer within 10 s"), "{message}");
+    };
+    tokio::join!(run, check);
 }
 
 #[tokio::test]
