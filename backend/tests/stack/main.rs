@@ -18,6 +18,7 @@ mod hostile;
 mod hostile_rows;
 mod limits;
 mod log;
+mod lost_commits;
 mod migrations;
 mod own_backend;
 mod own_sessions;
