@@ -14,6 +14,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     client::ClientAddress,
+    db::{self, Begun},
     error::{Error, FieldError, Problem},
     extract::Json,
     limits,
@@ -99,9 +100,40 @@ async fn sign_up(
     let account = queries::insert(&mut *transaction, &email, &hash).await?;
     let (_, session) = start_session(&app, &headers, account).await?;
     end_former(&app, &headers).await?;
-    transaction.commit().await?;
-    tracing::info!(account = session.1.account.id, "account made");
+    let account_id = session.1.account.id;
+    commit(transaction, MADE_OR_NOT, async || {
+        queries::was_made(&app.db, account_id, &email, &hash).await
+    })
+    .await?;
+    tracing::info!(account = account_id, "account made");
     Ok((StatusCode::CREATED, session))
+}
+
+/// Where the database cannot be asked either.
+const MADE_OR_NOT: &str = "The connection to the database broke, so that the account may have been made: try to \
+                           sign in, and sign up again if that is refused.";
+const CHANGED_OR_NOT: &str = "The connection to the database broke, so that the password may have been changed: \
+                              sign in with the new one, or with the old one if that is refused.";
+
+/// Makes a transaction count. Where its connection broke before the answer came, `counts` finds out on another
+/// one, because who is told of a failure believes that nothing happened.
+async fn commit(
+    transaction: Begun,
+    unknown: &'static str,
+    counts: impl AsyncFnOnce() -> Result<bool, Error>,
+) -> Result<(), Error> {
+    let Err(error) = transaction.commit().await else { return Ok(()) };
+    if !db::is_unavailable(&error) {
+        return Err(error.into());
+    }
+    match counts().await {
+        Ok(true) => {
+            tracing::warn!(cause = db::describe(&error), "a write was committed, its answer lost");
+            Ok(())
+        }
+        Ok(false) => Err(error.into()),
+        Err(source) => Err(Error::Unknown { detail: unknown, source: source.into() }),
+    }
 }
 
 /// Signs in. Both ways of being wrong get the same answer after the same work.
@@ -249,7 +281,10 @@ async fn change_password(
     // The new session first: where none can be made, nobody is signed out.
     let (id, session) = start_session(&app, &headers, account).await?;
     app.sessions.end_all(account_id, Some(id)).await?;
-    transaction.commit().await?;
-    tracing::info!(account = session.1.account.id, "password changed");
+    commit(transaction, CHANGED_OR_NOT, async || {
+        queries::still_has_hash(&app.db, account_id, &new).await
+    })
+    .await?;
+    tracing::info!(account = account_id, "password changed");
     Ok(session)
 }

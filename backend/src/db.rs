@@ -5,6 +5,7 @@ mod held;
 mod silence;
 
 use std::{
+    io,
     sync::{self, Arc, PoisonError},
     time::Duration,
 };
@@ -30,6 +31,9 @@ const PING_DEADLINE: Duration = Duration::from_millis(300);
 /// A connection that answered so lately is not asked again before it is used: under load a ping for
 /// every statement would be half of all that PostgreSQL has to answer.
 const PING_UNNEEDED: Duration = Duration::from_millis(100);
+/// How long PostgreSQL may take for what is done in a moment, where nobody waits who would give up: a server
+/// that went silent would otherwise be waited for until somebody looks.
+pub(crate) const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 /// How long one attempt of the start-up wait may take.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
 /// Between two rounds of trying every password, while the database refuses them all.
@@ -83,6 +87,14 @@ pub async fn connect(
     application: &str,
     settings: &[(&str, &str)],
 ) -> Result<PgConnection, sqlx::Error> {
+    answered(ANSWER_DEADLINE, connect_at_last(config, application, settings)).await
+}
+
+async fn connect_at_last(
+    config: &DatabaseConfig,
+    application: &str,
+    settings: &[(&str, &str)],
+) -> Result<PgConnection, sqlx::Error> {
     config.password.refresh();
     let mut refused = sqlx::Error::PoolTimedOut;
     for password in config.password.accepted().iter() {
@@ -93,6 +105,18 @@ pub async fn connect(
         }
     }
     Err(refused)
+}
+
+/// What PostgreSQL answers within the deadline. After an error the connection is of no use: its answer may
+/// still come.
+pub(crate) async fn answered<T>(
+    deadline: Duration,
+    answer: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    timeout(deadline, answer).await.unwrap_or_else(|_| {
+        let text = format!("no answer within {} s", deadline.as_secs());
+        Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, text)))
+    })
 }
 
 /// The pool that requests use. It connects when first asked, so it can be made while the database
@@ -358,6 +382,15 @@ mod tests {
         while let Some(outcome) = requests.join_next().await {
             assert!(matches!(outcome.unwrap(), Err(sqlx::Error::PoolTimedOut)));
         }
+    }
+
+    /// The clock stands still but for what is waited for.
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_server_is_not_waited_for_for_ever() {
+        let (database, _) = stopped_server().await;
+        let connecting = timeout(ANSWER_DEADLINE * 2, connect(&database.config, "test", &[]));
+        let error = connecting.await.unwrap().unwrap_err();
+        assert!(describe(&error).contains("no answer within 10 s"), "{error}");
     }
 
     #[tokio::test]

@@ -59,6 +59,15 @@ pub enum Error {
         #[source]
         source: Option<Source>,
     },
+    /// Whether it was carried out is not known; the text says how the caller finds out.
+    #[error("{detail}")]
+    Unknown {
+        /// What may have happened, and what to do.
+        detail: &'static str,
+        /// Why nobody knows.
+        #[source]
+        source: Source,
+    },
     /// A mistake of ours.
     #[error("internal error")]
     Internal(#[source] Source),
@@ -143,7 +152,7 @@ impl Error {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable { .. } | Self::Unknown { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -154,6 +163,13 @@ impl Error {
             Self::Unavailable { part, source } => {
                 let cause = source.as_deref().map(|source| chain(source)).unwrap_or_default();
                 tracing::warn!(part, cause, "a part of the system is unavailable");
+            }
+            Self::Unknown { detail, source } => {
+                tracing::warn!(
+                    detail,
+                    cause = chain(source.as_ref()),
+                    "the end of a write is unknown"
+                );
             }
             Self::Internal(source) => {
                 tracing::error!(cause = chain(source.as_ref()), "internal error");
@@ -189,7 +205,7 @@ impl IntoResponse for Error {
         }
         let is_busy = matches!(self, Self::Unavailable { source: None, .. });
         let retry_after = match self {
-            Self::Unavailable { .. } => Some(RETRY_AFTER_S),
+            Self::Unavailable { .. } | Self::Unknown { .. } => Some(RETRY_AFTER_S),
             Self::TooMany { seconds } => Some(seconds),
             _ => None,
         };
@@ -245,6 +261,14 @@ mod tests {
         let response = Error::Unauthorized("sign in first").into_response();
         assert_eq!(response.headers()[header::WWW_AUTHENTICATE], "Cookie realm=\"session\"");
         assert!(!Error::busy("x").into_response().headers().contains_key(header::WWW_AUTHENTICATE));
+    }
+
+    #[test]
+    fn who_is_told_of_an_unknown_end_is_told_how_to_find_out() {
+        let response = Error::Unknown { detail: "Look.", source: "gone".into() }.into_response();
+        let problem = response.extensions().get::<Problem>().unwrap();
+        assert_eq!((problem.status, problem.detail.as_deref()), (503, Some("Look.")));
+        assert_eq!(response.headers()[header::RETRY_AFTER], "2");
     }
 
     #[test]

@@ -11,7 +11,10 @@ pub mod lock;
 mod sql;
 pub mod status;
 
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
@@ -30,6 +33,10 @@ const LOCK_TIMEOUT_ALONE: &str = "5s";
 /// those who waited get through.
 const LOCK_ATTEMPTS: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_secs(1);
+/// For what may wait for others or write much, and yet is no statement of a file.
+const LONG_DEADLINE: Duration = Duration::from_secs(60);
+/// The step that tells the history that a file was applied.
+const RECORD: &str = "writing its row into schema_migrations";
 /// SQLSTATE of a statement that ran into `lock_timeout`.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
@@ -66,6 +73,29 @@ pub(crate) fn during(step: &'static str) -> impl Fn(sqlx::Error) -> MigrateError
     move |source| MigrateError::Database { during: step, source }
 }
 
+/// A question of the engine itself, which PostgreSQL answers at once or not at all. The statements of the files
+/// have no deadline: filling a large table may take long.
+pub(crate) async fn asked<T>(
+    step: &'static str,
+    answer: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, MigrateError> {
+    db::answered(db::ANSWER_DEADLINE, answer).await.map_err(during(step))
+}
+
+/// The same around a file, whose error tells what the file met.
+async fn asked_for_file<T>(
+    step: &str,
+    deadline: Duration,
+    answer: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    db::answered(deadline, answer).await.map_err(|error| match error {
+        sqlx::Error::Io(cause) => {
+            sqlx::Error::Io(io::Error::new(cause.kind(), format!("{step}: {cause}")))
+        }
+        error => error,
+    })
+}
+
 /// What a run did.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Summary {
@@ -77,30 +107,27 @@ pub struct Summary {
 
 /// Applies every file that the database does not have yet.
 ///
-/// Two connections: one holds the lock and is otherwise idle, so that `CREATE INDEX CONCURRENTLY`
-/// on the other does not wait for a transaction of ours.
+/// In one session, which holds the lock: see [`lock`].
 pub async fn run(
     config: &DatabaseConfig,
     set: &Set,
     report: Report<'_>,
 ) -> Result<Summary, MigrateError> {
     let mut lock = lock::acquire(config, lock::WAIT, report).await?;
-    let outcome = run_locked(config, set, &mut lock, report).await;
+    let outcome = run_locked(set, &mut lock, report).await;
     // After an error too. Closing the connection would free the lock as well, only later.
     lock.release().await;
     outcome
 }
 
 async fn run_locked(
-    config: &DatabaseConfig,
     set: &Set,
     lock: &mut lock::Lock,
     report: Report<'_>,
 ) -> Result<Summary, MigrateError> {
-    let mut connection = connect(config).await?;
-    history::prepare_table(&mut connection).await?;
+    history::prepare_table(lock.session()).await?;
     // Read after the lock was taken: another migrator may just have finished.
-    let history = History::read(&mut connection).await?;
+    let history = History::read(lock.session()).await?;
     let comparison = history.compare(set);
     if let Some(problems) = comparison.problems() {
         return Err(MigrateError::Disagree(problems));
@@ -115,10 +142,9 @@ async fn run_locked(
     for migration in &pending {
         lock.check().await?;
         report(&format!("applying {}", migration.file));
-        let took = apply(&mut connection, migration, report).await?;
+        let took = apply(lock.session(), migration, report).await?;
         report(&format!("applied {} in {} ms", migration.file, took.as_millis()));
     }
-    let _ = connection.close().await;
     Ok(Summary { applied: pending.len(), total: history.len() + pending.len() })
 }
 
@@ -169,13 +195,16 @@ async fn apply_in_transaction(
     migration: &Migration,
     start: Instant,
 ) -> Result<(), sqlx::Error> {
-    let mut transaction = connection.begin().await?;
+    let quick = db::ANSWER_DEADLINE;
+    let mut transaction = asked_for_file("BEGIN", quick, connection.begin()).await?;
     let timeout = format!("SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'");
-    sqlx::raw_sql(AssertSqlSafe(timeout)).execute(&mut *transaction).await?;
+    let timeout = sqlx::raw_sql(AssertSqlSafe(timeout)).execute(&mut *transaction);
+    asked_for_file("SET lock_timeout", quick, timeout).await?;
     // The simple protocol: a file holds many statements.
     sqlx::raw_sql(AssertSqlSafe(migration.sql.as_str())).execute(&mut *transaction).await?;
-    history::record(&mut transaction, migration, start.elapsed()).await?;
-    transaction.commit().await
+    let record = history::record(&mut transaction, migration, start.elapsed());
+    asked_for_file(RECORD, quick, record).await?;
+    asked_for_file("COMMIT", LONG_DEADLINE, transaction.commit()).await
 }
 
 /// A file marked `-- no-transaction`: one statement that PostgreSQL does not allow in a
@@ -200,7 +229,8 @@ async fn apply_alone(
         }
         return Err(error);
     }
-    history::record(connection, migration, start.elapsed()).await
+    let record = history::record(connection, migration, start.elapsed());
+    asked_for_file(RECORD, db::ANSWER_DEADLINE, record).await
 }
 
 /// Removes the invalid indexes that an earlier try of the file has left: the lock keeps other migrators
@@ -210,20 +240,22 @@ async fn drop_invalid_indexes(
     migration: &Migration,
     report: Report<'_>,
 ) -> Result<(), sqlx::Error> {
-    let invalid: Vec<(String, String)> = sqlx::query_as(
+    let invalid = sqlx::query_as(
         "SELECT relname::text, format('%I.%I', nspname, relname)
          FROM pg_index
          JOIN pg_class ON pg_class.oid = indexrelid
          JOIN pg_namespace ON pg_namespace.oid = relnamespace
          WHERE NOT indisvalid",
     )
-    .fetch_all(&mut *connection)
-    .await?;
+    .fetch_all(&mut *connection);
+    let invalid: Vec<(String, String)> =
+        asked_for_file("looking for invalid indexes", db::ANSWER_DEADLINE, invalid).await?;
     for (name, qualified) in invalid {
         if sql::leaves(&migration.sql, &name) {
             report(&format!("removing the invalid index {qualified} that an earlier try left"));
             let statement = format!("DROP INDEX CONCURRENTLY {qualified}");
-            sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *connection).await?;
+            let drop = sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *connection);
+            asked_for_file("removing an invalid index", LONG_DEADLINE, drop).await?;
         }
     }
     Ok(())
@@ -242,7 +274,9 @@ fn failure(migration: &Migration, error: &sqlx::Error) -> MigrateError {
     } else {
         "Run again when the database answers"
     };
-    let kept = if migration.transactional || sql::makes_index(&migration.sql) {
+    let kept = if error.as_database_error().is_none() && migration.transactional {
+        "Whether all of it was kept or nothing, the next run finds out"
+    } else if migration.transactional || sql::makes_index(&migration.sql) {
         "Nothing of it was kept"
     } else {
         "It is no transaction, so that a part of it may have been done"

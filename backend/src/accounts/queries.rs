@@ -32,6 +32,26 @@ pub(super) async fn insert(
     account.ok_or(Error::Conflict("This e-mail address has an account."))
 }
 
+/// Whether an account that was inserted is there, when nobody knows how the transaction ended. Waits for its end,
+/// if that is still to come.
+pub(super) async fn was_made(
+    db: &Database,
+    id: i64,
+    email: &Email,
+    hash: &str,
+) -> Result<bool, Error> {
+    let mut transaction = db.begin().await?;
+    // Never committed: to insert the address again is what waits for whoever inserts it.
+    match insert(&mut *transaction, email, hash).await {
+        Ok(_) => return Ok(false),
+        Err(Error::Conflict(_)) => {}
+        Err(error) => return Err(error),
+    }
+    drop(transaction);
+    // Another sign-up may have been faster with the same address.
+    Ok(find(db, id).await?.is_some())
+}
+
 pub(super) async fn find(db: &Database, id: i64) -> Result<Option<Account>, Error> {
     let mut connection = db.acquire().await?;
     let query = sqlx::query_as!(Account, "SELECT id, email FROM accounts WHERE id = $1", id);

@@ -175,12 +175,17 @@ mod tests {
         // Inside a function body it is no statement of the file.
         let body = "CREATE FUNCTION f() RETURNS void LANGUAGE plpgsql AS $$BEGIN END;$$;";
         assert!(Set::parse([("0001_a.sql", body)]).is_ok());
+        let body = "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END;";
+        assert!(Set::parse([("0001_a.sql", body)]).is_ok());
+        assert!(error(&[("0001_a.sql", &format!("{body} END;"))]).contains("`END`"));
     }
 
     #[test]
     fn a_file_outside_a_transaction_holds_one_statement() {
         let one = "-- no-transaction\nCREATE INDEX CONCURRENTLY i ON t (c); -- done\n";
         assert!(!Set::parse([("0001_a.sql", one)]).unwrap().0[0].transactional);
+        let body = "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END;";
+        assert!(Set::parse([("0001_a.sql", &*format!("-- no-transaction\n{body}"))]).is_ok());
         let two = "-- no-transaction\nSELECT 1; SELECT 2;";
         assert!(error(&[("0001_a.sql", two)]).contains("holds 2 statements"));
         assert!(error(&[("0001_a.sql", "-- nothing\n")]).contains("holds no statement"));

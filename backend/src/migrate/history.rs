@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::{
-    MigrateError, during,
+    MigrateError, asked,
     files::{Migration, Set},
 };
 
@@ -74,15 +74,13 @@ pub(super) async fn prepare_table(connection: &mut PgConnection) -> Result<(), M
     if !exists(connection).await? {
         create_table(connection).await?;
     }
-    sqlx::raw_sql(ONLY_THE_OWNER_WRITES)
-        .execute(connection)
-        .await
-        .map_err(during("keeping schema_migrations to its owner"))?;
+    let keep = sqlx::raw_sql(ONLY_THE_OWNER_WRITES).execute(connection);
+    asked("keeping schema_migrations to its owner", keep).await?;
     Ok(())
 }
 
 async fn create_table(connection: &mut PgConnection) -> Result<(), MigrateError> {
-    sqlx::raw_sql(
+    let create = sqlx::raw_sql(
         "CREATE TABLE schema_migrations (
              version     bigint      PRIMARY KEY,
              name        text        NOT NULL,
@@ -91,17 +89,14 @@ async fn create_table(connection: &mut PgConnection) -> Result<(), MigrateError>
              duration_ms bigint      NOT NULL
          )",
     )
-    .execute(connection)
-    .await
-    .map_err(during("creating schema_migrations"))?;
+    .execute(connection);
+    asked("creating schema_migrations", create).await?;
     Ok(())
 }
 
 async fn exists(connection: &mut PgConnection) -> Result<bool, MigrateError> {
-    sqlx::query_scalar("SELECT to_regclass('schema_migrations') IS NOT NULL")
-        .fetch_one(connection)
-        .await
-        .map_err(during("looking for schema_migrations"))
+    let exists = sqlx::query_scalar("SELECT to_regclass('schema_migrations') IS NOT NULL");
+    asked("looking for schema_migrations", exists.fetch_one(connection)).await
 }
 
 /// Notes that a file was applied.
@@ -134,13 +129,13 @@ impl History {
         if !exists(connection).await? {
             return Ok(Self::empty());
         }
-        let rows: Vec<(i64, String, String, OffsetDateTime, i64)> = sqlx::query_as(
+        let rows = sqlx::query_as(
             "SELECT version, name, checksum, applied_at, duration_ms
              FROM schema_migrations ORDER BY version",
         )
-        .fetch_all(connection)
-        .await
-        .map_err(during("reading schema_migrations"))?;
+        .fetch_all(connection);
+        let rows: Vec<(i64, String, String, OffsetDateTime, i64)> =
+            asked("reading schema_migrations", rows).await?;
         let applied = rows.into_iter().map(|(version, name, checksum, applied_at, duration_ms)| {
             Applied { version, name, checksum, applied_at, duration_ms }
         });

@@ -8,19 +8,65 @@ const NAME_LENGTH: usize = 63;
 pub(super) fn statements(text: &str) -> Vec<&str> {
     let mut found = Vec::new();
     let mut start = None;
+    let mut routine = Routine::default();
     let mut at = 0;
     while at < text.len() {
         let rest = &text[at..];
         let (length, blank) = token(rest);
-        if rest.starts_with(';') {
+        if rest.starts_with(';') && !routine.is_open() {
             found.extend(start.take().map(|from: usize| text[from..at].trim_end()));
+            routine = Routine::default();
         } else if !blank {
             start.get_or_insert(at);
+            routine.read(&rest[..length]);
         }
         at += length;
     }
     found.extend(start.map(|from| text[from..].trim_end()));
     found
+}
+
+/// How far a statement is into a body of statements: `CREATE FUNCTION … BEGIN ATOMIC …; …; END`, where a
+/// semicolon ends nothing, and `END` may be that of a `CASE`.
+#[derive(Default)]
+struct Routine {
+    /// As many as it takes to know what is made.
+    first: Vec<String>,
+    last: String,
+    /// Of `BEGIN ATOMIC`, and of each `CASE` inside it.
+    depth: usize,
+}
+
+impl Routine {
+    fn is_open(&self) -> bool {
+        self.depth > 0
+    }
+
+    fn read(&mut self, token: &str) {
+        let token = token.to_ascii_uppercase();
+        // PostgreSQL takes the two words as names there, unquoted.
+        let is_name = matches!(&*self.last, "AS" | ".");
+        match &*token {
+            "ATOMIC" if self.depth == 0 && self.last == "BEGIN" && self.is_made() => self.depth = 1,
+            "CASE" if self.is_open() && !is_name => self.depth += 1,
+            "END" if self.is_open() && !is_name => self.depth -= 1,
+            _ => {}
+        }
+        if self.first.len() < 4 {
+            self.first.push(token.clone());
+        }
+        self.last = token;
+    }
+
+    /// Elsewhere the two words may be a column and its name.
+    fn is_made(&self) -> bool {
+        let first: Vec<&str> = self.first.iter().map(String::as_str).collect();
+        matches!(
+            first[..],
+            ["CREATE", "FUNCTION" | "PROCEDURE", ..]
+                | ["CREATE", "OR", "REPLACE", "FUNCTION" | "PROCEDURE"]
+        )
+    }
 }
 
 /// Whether the text holds `name`, as the catalogue has it, as a whole word: unquoted it may be written in any
@@ -178,6 +224,28 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(statements(text), *expected, "{text}");
         }
+    }
+
+    /// Each of them is one statement, and another one follows.
+    #[test]
+    fn semicolons_in_a_body_of_statements_do_not_count() {
+        for routine in [
+            "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END",
+            "create or replace procedure p() begin /* ; */ atomic delete from t; end",
+            "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC; END",
+            "CREATE FUNCTION f(n int) RETURNS int BEGIN ATOMIC
+                 SELECT CASE WHEN n > 0 THEN CASE n WHEN 1 THEN 2 END ELSE 3 END;
+                 SELECT 4;
+             END",
+            "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC
+                 SELECT t.end, t.case AS end, 1 AS case FROM t; SELECT \"end\", 'END' FROM t; -- END
+             END",
+        ] {
+            let text = format!("{routine}; SELECT 1;");
+            assert_eq!(statements(&text), [routine, "SELECT 1"]);
+        }
+        let others = "CREATE VIEW v AS SELECT begin atomic FROM t; SELECT 1; BEGIN; SELECT 2";
+        assert_eq!(statements(others).len(), 4);
     }
 
     #[test]

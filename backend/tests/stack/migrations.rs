@@ -11,6 +11,7 @@ use sqlx::Connection;
 
 use crate::{
     database::{Database, connect, execute},
+    relay::Relay,
     support::admin_config,
 };
 
@@ -121,6 +122,114 @@ async fn a_migrator_says_whom_it_waits_for_and_gives_up() {
 
     held.release().await;
     lock::acquire(&database.owner, limit, &|_| {}).await.unwrap().release().await;
+}
+
+/// The advice that a waiting migrator gives: whoever ends the holder ends its work, before the lock is free.
+#[tokio::test]
+async fn who_ends_the_holder_of_the_lock_ends_its_work() {
+    let database = Database::empty();
+    let slow = ("0001_slow.sql", "CREATE TABLE slow (id int); SELECT pg_sleep(3);");
+    let files = set(&[slow]);
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let tell = Mutex::new(Some(tell));
+    let report = |line: &str| {
+        if let Some((_, rest)) = line.split_once("to finish: pid ")
+            && let Some(tell) = tell.lock().unwrap().take()
+        {
+            tell.send(rest.split(' ').next().unwrap().to_owned()).unwrap();
+        }
+    };
+    let (begin, begun) = tokio::sync::oneshot::channel();
+    let begin = Mutex::new(Some(begin));
+    let first = |line: &str| {
+        if line.starts_with("applying ") {
+            begin.lock().unwrap().take().unwrap().send(()).unwrap();
+        }
+    };
+    let second = async {
+        begun.await.unwrap();
+        migrate::run(&database.owner, &files, &report).await
+    };
+    let end = async {
+        let pid = told.await.unwrap();
+        let mut other = connect(&database.owner).await;
+        execute(&mut other, &format!("SELECT pg_terminate_backend({pid})")).await;
+    };
+    let (first, second, ()) =
+        tokio::join!(migrate::run(&database.owner, &files, &first), second, end);
+    let message = first.unwrap_err().to_string();
+    assert!(message.contains("0001_slow.sql failed"), "{message}");
+    assert_eq!(second.unwrap(), Summary { applied: 1, total: 1 });
+}
+
+/// PostgreSQL goes on with a statement whose process is gone: until its end nobody else may begin.
+#[tokio::test]
+async fn a_migrator_that_died_keeps_others_out_while_its_statement_runs() {
+    let database = Database::empty();
+    let slow = ("0001_slow.sql", "-- no-transaction\nSELECT pg_sleep(3);");
+    let owner = database.owner.clone();
+    let (begin, begun) = tokio::sync::oneshot::channel();
+    let begin = Mutex::new(Some(begin));
+    let first = tokio::spawn(async move {
+        let report = |line: &str| {
+            if line.starts_with("applying ") {
+                begin.lock().unwrap().take().unwrap().send(()).unwrap();
+            }
+        };
+        migrate::run(&owner, &set(&[slow]), &report).await
+    });
+    begun.await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    first.abort();
+    let _ = first.await;
+    let limit = std::time::Duration::from_secs(1);
+    let outcome = lock::acquire(&database.owner, limit, &|_| {}).await;
+    let message = outcome.err().unwrap().to_string();
+    assert!(message.contains("another migrator (pid "), "{message}");
+    lock::acquire(&database.owner, lock::WAIT, &|_| {}).await.unwrap().release().await;
+}
+
+/// Silent for ever, in the middle: the engine says at which step, and does not wait for ever.
+#[tokio::test]
+async fn a_database_that_goes_silent_is_given_up_with_the_step() {
+    let database = Database::empty();
+    let limit = std::time::Duration::from_secs(30);
+    let place = || Relay::to(database.owner.host.clone(), database.owner.port);
+
+    let relay = place().await;
+    let through = relay.instead_of(&database.owner);
+    let files = set(&[ONE]);
+    let report = |line: &str| relay.open(!line.starts_with("applying "));
+    let run = async {
+        let outcome = tokio::time::timeout(limit, migrate::run(&through, &files, &report)).await;
+        let message = outcome.expect("it is waited for for ever").unwrap_err().to_string();
+        assert!(message.contains("0001_one.sql failed: "), "{message}");
+        assert!(message.contains("BEGIN: no answer within 10 s"), "{message}");
+    };
+
+    // The lock of another database, which is another lock.
+    let another = Database::empty();
+    let mut other = place().await;
+    let through = other.instead_of(&another.owner);
+    let mut held = lock::acquire(&through, lock::WAIT, &|_| {}).await.unwrap();
+    let _silent = other.silence();
+    let check = async {
+        let outcome = tokio::time::timeout(limit, held.check()).await;
+        let message = outcome.expect("it is waited for for ever").unwrap_err().to_string();
+        assert!(message.contains("the migration lock is still held: "), "{message}");
+        assert!(message.contains("no answer within 10 s"), "{message}");
+    };
+    tokio::join!(run, check);
+}
+
+#[tokio::test]
+async fn a_file_that_frees_the_lock_is_the_last_one() {
+    let database = Database::empty();
+    let frees = ("0001_frees.sql", "SELECT pg_advisory_unlock_all();");
+    let message = database.error(&[frees, TWO]).await;
+    assert!(message.contains("freed the migration lock"), "{message}");
+    assert_eq!(database.schema().await, "");
+    database.run(&[frees, TWO]).await.unwrap();
 }
 
 #[tokio::test]

@@ -3,19 +3,24 @@
 //! is one.
 //!
 //! Most rules are Squawk's. This program chooses among them, adds some, and tells the safe way in terms
-//! of our migration engine. `cargo xtask migrate lint` knows which files are new, and calls it.
+//! of our migration engine. `cargo xtask migrate lint` knows which files are new, and calls it. What the
+//! files before a new one, in the same folder, have proven about its tables counts.
 
 mod ours;
 mod rules;
+mod tables;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use squawk_line_index::LineIndex;
-use squawk_linter::Linter;
-use squawk_syntax::{SourceFile, SyntaxToken};
+use squawk_linter::{Linter, Violation};
+use squawk_syntax::ast::{AstNode, Stmt};
+use squawk_syntax::{Parse, SourceFile, SyntaxToken};
+
+use crate::tables::Tables;
 
 /// The first line of a file that the engine applies outside a transaction.
 const NO_TRANSACTION: &str = "-- no-transaction";
@@ -27,14 +32,43 @@ fn main() -> Result<ExitCode> {
     }
     let mut count = 0;
     for file in &files {
-        let text = std::fs::read_to_string(file);
-        let text = text.with_context(|| format!("read {}", file.display()))?;
-        for finding in lint(&text) {
+        let mut tables = Tables::default();
+        for earlier in files_before(file)? {
+            learn(&read(&earlier)?, &mut tables);
+        }
+        for finding in lint(&read(file)?, &mut tables) {
             println!("{}:{finding}\n", file.display());
             count += 1;
         }
     }
     Ok(if count == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn read(file: &Path) -> Result<String> {
+    std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))
+}
+
+/// The migrations of the same folder that are applied before this one: names begin with the number.
+fn files_before(file: &Path) -> Result<Vec<PathBuf>> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let listed = || format!("list {}", folder.display());
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(listed)? {
+        let path = entry.with_context(listed)?.path();
+        let is_migration = path.extension().is_some_and(|extension| extension == "sql");
+        if is_migration && path.file_name() < file.file_name() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Takes in what an earlier file tells about tables.
+fn learn(text: &str, tables: &mut Tables) {
+    SourceFile::parse(text).tree().stmts().for_each(|stmt| tables.read(&stmt));
+    tables.next_file();
 }
 
 /// A statement that should be written in another way.
@@ -53,8 +87,8 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What one file has, in the order of its lines.
-fn lint(text: &str) -> Vec<Finding> {
+/// What one file has, in the order of its lines; `tables` is what the files before it tell.
+fn lint(text: &str, tables: &mut Tables) -> Vec<Finding> {
     let parsed = SourceFile::parse(text);
     let lines = LineIndex::new(text);
     let errors = parsed.errors();
@@ -67,14 +101,14 @@ fn lint(text: &str) -> Vec<Finding> {
         };
         return errors.iter().map(finding).collect();
     }
-    // Squawk assumes PostgreSQL 15 unless told otherwise.
-    let mut linter = Linter::with_rules(&[], rules::LEFT_OUT);
     let in_transaction = text.lines().next().map(str::trim_end) != Some(NO_TRANSACTION);
-    linter.settings.assume_in_transaction = in_transaction;
-    let violations = linter.lint(&parsed, text).into_iter();
-    // Some are reported whether they are left out or not.
-    let violations = violations.filter(|found| !rules::LEFT_OUT.contains(&found.code));
-    let found = violations.map(|violation| Finding {
+    let mut violations = squawk(&parsed, text, in_transaction);
+    if let Some(text) = without_tables_that_may_exist(&parsed, text) {
+        let more = squawk(&SourceFile::parse(&text), &text, in_transaction);
+        let more = more.into_iter().filter(|found| !violations.contains(found));
+        violations.extend(more.collect::<Vec<_>>());
+    }
+    let found = violations.into_iter().map(|violation| Finding {
         line: lines.line_col(violation.text_range.start()).line + 1,
         rule: violation.code.to_string(),
         why: violation.message,
@@ -82,9 +116,35 @@ fn lint(text: &str) -> Vec<Finding> {
     });
     let mut found: Vec<Finding> = found.collect();
     let line_of = |token: &SyntaxToken| lines.line_col(token.text_range().start()).line + 1;
-    found.extend(ours::lint(parsed.tree().stmts(), text, in_transaction, &line_of));
+    found.extend(ours::lint(parsed.tree().stmts(), tables, text, in_transaction, &line_of));
     found.sort_by_key(|finding| finding.line);
     found
+}
+
+/// What Squawk's rules find. It assumes PostgreSQL 15 unless told otherwise.
+fn squawk(parsed: &Parse<SourceFile>, text: &str, in_transaction: bool) -> Vec<Violation> {
+    let mut linter = Linter::with_rules(&[], rules::LEFT_OUT);
+    linter.settings.assume_in_transaction = in_transaction;
+    let violations = linter.lint(parsed, text).into_iter();
+    // Some are reported whether they are left out or not.
+    violations.filter(|found| !rules::LEFT_OUT.contains(&found.code)).collect()
+}
+
+/// The text with blanks in the place of each `CREATE TABLE IF NOT EXISTS`, if it has one: for Squawk such a
+/// table is made by this file, though it may be there already, in use and with rows.
+fn without_tables_that_may_exist(parsed: &Parse<SourceFile>, text: &str) -> Option<String> {
+    let mut bytes = text.as_bytes().to_vec();
+    let mut has_one = false;
+    for stmt in parsed.tree().stmts() {
+        if matches!(&stmt, Stmt::CreateTable(create) if create.if_not_exists().is_some()) {
+            has_one = true;
+            let range = stmt.syntax().text_range();
+            let range = usize::from(range.start())..usize::from(range.end());
+            // Every other place, and every line, stays where it is.
+            bytes[range].iter_mut().filter(|byte| **byte != b'\n').for_each(|byte| *byte = b' ');
+        }
+    }
+    has_one.then(|| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! What Squawk has no rule for, or cannot know about our engine.
 
-use squawk_syntax::ast::{AstNode, Stmt};
+use squawk_syntax::ast::{AlterTableAction, AstNode, Constraint, Stmt};
 use squawk_syntax::{SyntaxNode, SyntaxToken};
 
 use crate::Finding;
+use crate::tables::Tables;
 
 /// A statement by its words: comments and space left out, in capitals.
 struct Words {
@@ -13,6 +14,9 @@ struct Words {
 
 /// A rule: its name, whether a statement breaks it, why that matters, and the safe way.
 type Rule = (&'static str, fn(&Stmt, &Words) -> bool, &'static str, &'static str);
+
+/// The types that number the rows by themselves.
+const SERIALS: [&str; 6] = ["SERIAL", "BIGSERIAL", "SMALLSERIAL", "SERIAL2", "SERIAL4", "SERIAL8"];
 
 const RULES: &[Rule] = &[
     (
@@ -41,7 +45,7 @@ const RULES: &[Rule] = &[
         |stmt, words| {
             matches!(stmt, Stmt::AlterTable(_))
                 && words.has(&["ADD"])
-                && ["SERIAL", "BIGSERIAL", "SMALLSERIAL"].iter().any(|word| words.has(&[word]))
+                && SERIALS.iter().any(|word| words.has(&[word]))
         },
         "Every row gets a number, so the whole table is written anew, and nobody can read it meanwhile.",
         "add the column without a default, fill the old rows in a file of its own, and SET DEFAULT \
@@ -49,12 +53,7 @@ const RULES: &[Rule] = &[
     ),
     (
         "column-with-check",
-        |stmt, words| {
-            matches!(stmt, Stmt::AlterTable(_))
-                && words.has(&["ADD", "COLUMN"])
-                && words.has(&["CHECK"])
-                && !words.has(&["NOT", "VALID"])
-        },
+        |stmt, _| adds_a_checked_column(stmt),
         "The check of a column that is added looks at every row, and nobody can read the table meanwhile.",
         "ADD COLUMN without it, then ADD CONSTRAINT … CHECK … NOT VALID, and VALIDATE CONSTRAINT in the \
          next file",
@@ -80,9 +79,14 @@ const RULES: &[Rule] = &[
     ),
 ];
 
-/// What a file has of it. A comment above a statement accepts a rule, as with Squawk's.
+/// Squawk has a rule of this name, for which any `VALIDATE CONSTRAINT` of the table is proof enough.
+const NOT_NULL: &str = "adding-not-nullable-field";
+
+/// What a file has of it. A comment above a statement accepts a rule, as with Squawk's. `tables` is what
+/// the files before it tell.
 pub(crate) fn lint(
     statements: impl Iterator<Item = Stmt>,
+    tables: &mut Tables,
     text: &str,
     in_transaction: bool,
     line_of: &dyn Fn(&SyntaxToken) -> u32,
@@ -92,16 +96,47 @@ pub(crate) fn lint(
         let words = Words::of(stmt.syntax());
         let Some(first) = words.tokens.first() else { continue };
         let line = line_of(first);
-        for (rule, is_broken, why, instead) in RULES {
-            if is_broken(&stmt, &words) && !is_accepted(text, line, rule) {
-                found.push(finding(line, rule, why, instead));
+        // Nobody uses a table that this file makes.
+        if !tables.has_made_table_of(&stmt) {
+            for (rule, is_broken, why, instead) in RULES {
+                if is_broken(&stmt, &words) && !is_accepted(text, line, rule) {
+                    found.push(finding(line, rule, why, instead));
+                }
             }
+            let unproven = tables.unproven_not_null(&stmt).into_iter().map(|at| line_of(&at));
+            let unproven = unproven.filter(|at| {
+                !is_accepted(text, line, NOT_NULL) && !is_accepted(text, *at, NOT_NULL)
+            });
+            found.extend(unproven.map(set_not_null));
         }
+        tables.read(&stmt);
         if in_transaction && !matches!(stmt, Stmt::Refresh(_)) {
             found.extend(concurrently(&words, line_of));
         }
     }
     found
+}
+
+/// Not by the words of the statement: `COLUMN` may be left out, and `NOT VALID` may be another action's.
+fn adds_a_checked_column(stmt: &Stmt) -> bool {
+    let Stmt::AlterTable(alter) = stmt else { return false };
+    alter.actions().any(|action| match action {
+        AlterTableAction::AddColumn(column) => {
+            column.constraints().any(|one| matches!(one, Constraint::CheckConstraint(_)))
+        }
+        _ => false,
+    })
+}
+
+fn set_not_null(line: u32) -> Finding {
+    finding(
+        line,
+        NOT_NULL,
+        "It looks at every row, and nobody can read the table meanwhile; no validated CHECK of this \
+         column and table spares that.",
+        "ADD CONSTRAINT … CHECK (column IS NOT NULL) NOT VALID; in the next file VALIDATE CONSTRAINT, and \
+         after it SET NOT NULL, which then takes PostgreSQL's word for it",
+    )
 }
 
 /// `CONCURRENTLY` in a file that is one transaction. Squawk has this rule for a file of several

@@ -12,6 +12,9 @@ pub(crate) const LEFT_OUT: &[Rule] = &[
     Rule::BanUncommittedTransaction,
     // Only for a file of several statements: ours is in `ours.rs`.
     Rule::BanConcurrentIndexCreationInTransaction,
+    // Looks at one file, and takes the check of any column for the one that is asked for: ours is in
+    // `ours.rs`.
+    Rule::AddingNotNullableField,
     // A file is applied whole or not at all, and what failed outside a transaction is removed:
     // there is nothing that `IF NOT EXISTS` would have to get over.
     Rule::PreferRobustStmts,
@@ -47,11 +50,6 @@ pub(crate) fn safe_way(rule: Rule) -> Option<&'static str> {
         Rule::DisallowedUniqueConstraint | Rule::AddingSerialPrimaryKeyField => {
             "CREATE UNIQUE INDEX CONCURRENTLY in a `-- no-transaction` file, then ADD CONSTRAINT … \
              USING INDEX in the next one"
-        }
-        Rule::AddingNotNullableField => {
-            "ADD CONSTRAINT … CHECK (column IS NOT NULL) NOT VALID; in the next file VALIDATE \
-             CONSTRAINT; in the one after SET NOT NULL, which then takes PostgreSQL's word for it \
-             (`-- squawk-ignore adding-not-nullable-field` above that line, with the reason)"
         }
         Rule::AddingFieldWithDefault => {
             "add the column without a default, SET DEFAULT for new rows, and fill the old ones in a \

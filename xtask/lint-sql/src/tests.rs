@@ -1,5 +1,9 @@
 use super::*;
 
+fn lint(text: &str) -> Vec<Finding> {
+    super::lint(text, &mut Tables::default())
+}
+
 /// The rules that a text breaks.
 fn rules(text: &str) -> Vec<String> {
     lint(text).into_iter().map(|finding| finding.rule).collect()
@@ -40,6 +44,18 @@ const BLOCKING: &[(&str, &str)] = &[
     ("ALTER TABLE notes SET TABLESPACE slow;", "table-rewrite"),
     ("ALTER TABLE notes ADD COLUMN n bigserial;", "serial-column"),
     ("ALTER TABLE notes ADD COLUMN n int CHECK (n > 0);", "column-with-check"),
+    ("ALTER TABLE notes ADD n int CHECK (n > 0);", "column-with-check"),
+    ("ALTER TABLE notes ADD n int CONSTRAINT p CHECK (n > 0);", "column-with-check"),
+    (
+        "ALTER TABLE notes ADD n int CHECK (n > 0), ADD CONSTRAINT c CHECK (id > 0) NOT VALID;",
+        "column-with-check",
+    ),
+    ("ALTER TABLE notes ADD n bigint REFERENCES accounts (id);", "adding-foreign-key-constraint"),
+    ("ALTER TABLE notes ADD n int UNIQUE;", "disallowed-unique-constraint"),
+    ("ALTER TABLE notes ADD n int PRIMARY KEY;", "adding-serial-primary-key-field"),
+    ("ALTER TABLE notes ADD n int NOT NULL;", "adding-required-field"),
+    ("ALTER TABLE notes ADD n uuid DEFAULT gen_random_uuid();", "adding-field-with-default"),
+    ("ALTER TABLE notes ADD n serial8;", "serial-column"),
     ("REFRESH MATERIALIZED VIEW v;", "refresh-concurrently"),
     ("SET LOCAL lock_timeout = 0;", "lock-timeout-changed"),
     ("RESET lock_timeout;", "lock-timeout-changed"),
@@ -69,6 +85,9 @@ fn what_blocks_nobody_is_left_alone() {
         "-- no-transaction\nCREATE INDEX CONCURRENTLY IF NOT EXISTS i ON notes (text);",
         "REFRESH MATERIALIZED VIEW CONCURRENTLY v;",
         "CREATE TABLE t (id bigserial PRIMARY KEY, n int CHECK (n > 0));",
+        "CREATE TABLE t (id int); ALTER TABLE t ADD n int CHECK (n > 0);",
+        "CREATE TABLE t (id int); ALTER TABLE t ALTER id SET NOT NULL;",
+        "CREATE TABLE IF NOT EXISTS t (id bigint PRIMARY KEY, n int CHECK (n > 0));",
         "VACUUM notes;",
         "SET LOCAL work_mem = '64MB';",
         "INSERT INTO notes (text) VALUES ('LOCK TABLE notes; SET lock_timeout = 0');",
@@ -78,6 +97,82 @@ fn what_blocks_nobody_is_left_alone() {
     for text in texts {
         assert_eq!(rules(text), Vec::<String>::new(), "{text}");
     }
+}
+
+/// It may be there already, in use and with rows: then the first statement does nothing.
+#[test]
+fn a_table_that_may_exist_is_none_of_the_file() {
+    for (statement, rule) in [
+        ("CREATE INDEX i ON t (n);", "require-concurrent-index-creation"),
+        ("ALTER TABLE t ADD CONSTRAINT u UNIQUE (n);", "disallowed-unique-constraint"),
+        ("ALTER TABLE t ADD CONSTRAINT c CHECK (n > 0);", "constraint-missing-not-valid"),
+        ("ALTER TABLE t ADD n int CHECK (n > 0);", "column-with-check"),
+        ("ALTER TABLE t ALTER n SET NOT NULL;", "adding-not-nullable-field"),
+    ] {
+        let may_exist = format!("CREATE TABLE IF NOT EXISTS t (\n  n int -- ü\n);\n{statement}");
+        let found = lint(&may_exist);
+        assert!(found.iter().any(|finding| finding.rule == rule), "{statement}: {found:?}");
+        assert!(found.iter().all(|finding| finding.line == 4), "{statement}: {found:?}");
+        let new = format!("CREATE TABLE t (\n  n int -- ü\n);\n{statement}");
+        assert_eq!(rules(&new), Vec::<String>::new(), "{new}");
+    }
+}
+
+#[test]
+fn only_a_validated_check_of_the_same_column_makes_set_not_null_quick() {
+    const CHECK: &str = "ALTER TABLE t ADD CONSTRAINT c CHECK (n IS NOT NULL) NOT VALID;";
+    const VALIDATE: &str = "ALTER TABLE t VALIDATE CONSTRAINT c;";
+    const SET: &str = "ALTER TABLE t ALTER COLUMN n SET NOT NULL;";
+    let cases: &[(&[&str], &str, bool)] = &[
+        (&[CHECK, VALIDATE], SET, true),
+        (
+            &[CHECK],
+            "ALTER TABLE t VALIDATE CONSTRAINT c; ALTER TABLE t ALTER n SET NOT NULL;",
+            true,
+        ),
+        (&[CHECK, VALIDATE], "ALTER TABLE ONLY public.\"t\" ALTER N SET NOT NULL;", true),
+        (
+            &[
+                "ALTER TABLE t ADD CONSTRAINT c CHECK ((m > 0) AND (n IS NOT NULL)) NOT VALID;",
+                VALIDATE,
+            ],
+            SET,
+            true,
+        ),
+        (&[CHECK], SET, false),
+        (&[VALIDATE], SET, false),
+        (&[], "ALTER TABLE t VALIDATE CONSTRAINT c; ALTER TABLE t ALTER n SET NOT NULL;", false),
+        // One statement has the lock of the stronger action while it looks at the rows.
+        (&[CHECK], "ALTER TABLE t VALIDATE CONSTRAINT c, ALTER n SET NOT NULL;", false),
+        (&[CHECK, VALIDATE], "ALTER TABLE t ALTER m SET NOT NULL;", false),
+        (&[CHECK, VALIDATE], "ALTER TABLE u ALTER n SET NOT NULL;", false),
+        (&[CHECK, VALIDATE], "ALTER TABLE other.t ALTER n SET NOT NULL;", false),
+        (&[CHECK, "ALTER TABLE u VALIDATE CONSTRAINT c;"], SET, false),
+        (&[CHECK, VALIDATE, "ALTER TABLE t DROP CONSTRAINT c;"], SET, false),
+        (&[CHECK, VALIDATE, "ALTER TABLE t DROP n; ALTER TABLE t ADD n int;"], SET, false),
+        (&[CHECK, VALIDATE, "DROP TABLE t; CREATE TABLE t (n int);"], SET, false),
+        (&["ALTER TABLE t ADD CONSTRAINT c CHECK (n > 0) NOT VALID;", VALIDATE], SET, false),
+        (
+            &["ALTER TABLE t ADD CONSTRAINT c CHECK (n IS NOT NULL OR m) NOT VALID;", VALIDATE],
+            SET,
+            false,
+        ),
+    ];
+    for (before, file, is_quick) in cases {
+        let mut tables = Tables::default();
+        before.iter().for_each(|text| learn(text, &mut tables));
+        let found = super::lint(file, &mut tables);
+        let is_found = found.iter().any(|finding| finding.rule == "adding-not-nullable-field");
+        assert_eq!(is_found, !is_quick, "{before:?} {file}: {found:?}");
+    }
+}
+
+#[test]
+fn the_files_before_are_those_of_the_folder_with_a_lower_number() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../backend/migrations");
+    let all = files_before(&Path::new(folder).join("9999_last.sql")).unwrap();
+    assert!(all.len() > 1 && all.is_sorted(), "{all:?}");
+    assert_eq!(files_before(&all[1]).unwrap(), all[..1]);
 }
 
 #[test]

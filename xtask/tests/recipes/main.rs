@@ -5,6 +5,7 @@
 // A test that panics has failed, which is what it is for; here that goes for its helpers too.
 #![allow(clippy::unwrap_used)]
 
+mod linter;
 mod ownership;
 mod terminal;
 

@@ -130,8 +130,9 @@ fn new_files(ctx: &Ctx) -> Result<Option<Vec<String>>> {
         return Ok(None);
     };
     let mut names = Vec::new();
+    // Relative, as the second is anyway: the project may be a folder of a larger repository.
     for listing in [
-        &["diff", "--name-only", "--diff-filter=d", &base, "--", FOLDER][..],
+        &["diff", "--relative", "--name-only", "--diff-filter=d", &base, "--", FOLDER][..],
         &["ls-files", "--others", "--exclude-standard", "--", FOLDER],
     ] {
         let text = git(listing)?.context("ask git for the files that are new")?;
