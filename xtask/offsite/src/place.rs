@@ -51,7 +51,7 @@ impl Place {
     /// the environment, under the names that its own tools use (`AWS_ACCESS_KEY_ID` and so on).
     ///
     /// # Errors
-    /// It is neither, the folder cannot be made, or the environment does not fit.
+    /// It is neither, the folder is not there, or the environment does not fit.
     pub fn open(place: &str) -> Result<Place> {
         let Some((scheme, rest)) = place.split_once("://") else {
             return Place::folder(Path::new(place));
@@ -78,8 +78,28 @@ impl Place {
         Ok(Place { store: Arc::new(store), prefix: Key::from(prefix), shown: place.to_owned() })
     }
 
+    /// The same to write to: a folder that is missing is made, and the one around it is not. Where that
+    /// is missing, a disk is not mounted, and copies would fill the one below.
+    ///
+    /// # Errors
+    /// As [`Place::open`], or there is nothing to make the folder in.
+    pub fn make(place: &str) -> Result<Place> {
+        let folder = Path::new(place);
+        if !place.contains("://") && !folder.is_dir() {
+            let around = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let around = around.unwrap_or(Path::new("."));
+            ensure!(
+                around.is_dir(),
+                "{} is not there, where copies are to go: mount its disk, or make it once by hand: \
+                 `mkdir -p -m 700 {0}`",
+                around.display()
+            );
+            fs::create_dir(folder).with_context(|| format!("make {place}"))?;
+        }
+        Place::open(place)
+    }
+
     fn folder(folder: &Path) -> Result<Place> {
-        fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
         let store = LocalFileSystem::new_with_prefix(folder)
             .with_context(|| format!("open {}", folder.display()))?
             .with_fsync(true);

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -201,4 +202,29 @@ fn a_folder_is_a_place_too() {
     let to = scratch.path().join("back").display().to_string();
     ok(&server.offsite(&["pull", &place, NAME, &to]));
     assert_eq!(contents(&folder), contents(Path::new(&to)));
+}
+
+#[test]
+fn a_folder_gets_copies_that_only_their_owner_can_read() {
+    let (server, scratch) = (Server::start(), TempDir::new().unwrap());
+    let from = sample(&scratch).display().to_string();
+    let place = scratch.path().join("disk");
+    ok(&server.offsite(&["push", &from, &place.display().to_string()]));
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let copy = place.join(NAME);
+    assert_eq!((mode(&place), mode(&copy)), (0o700, 0o700));
+    for name in contents(&copy).keys() {
+        assert_eq!(mode(&copy.join(name)), 0o600, "{name}");
+    }
+}
+
+#[test]
+fn a_disk_that_is_not_mounted_is_not_made_on_the_one_below() {
+    let (server, scratch) = (Server::start(), TempDir::new().unwrap());
+    let from = sample(&scratch).display().to_string();
+    let disk = scratch.path().join("disk");
+    let place = disk.join("shop").display().to_string();
+    fails(&server.offsite(&["push", &from, &place]), "mount its disk, or make it once by hand");
+    fails(&server.offsite(&["list", &place]), &place);
+    assert!(!disk.exists(), "it made the folder of a disk");
 }

@@ -71,7 +71,7 @@ pub(crate) enum BackupVerb {
     ///
     /// The key of S3 comes from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment of
     /// this command, another server than Amazon's from AWS_ENDPOINT_URL. Nothing is ever deleted
-    /// there.
+    /// there. A folder has to be there: one whose disk is not mounted is an error.
     ///
     /// Examples:
     ///   cargo xtask --prod backup push latest
