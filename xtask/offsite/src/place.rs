@@ -46,6 +46,19 @@ pub struct Object {
     pub sha256: String,
 }
 
+impl Index {
+    /// Whether an object is a file of this copy in its other form: as it is where the copy is encrypted,
+    /// or the reverse. That is what an interrupted push leaves behind, where another one with other
+    /// recipients has made the copy.
+    pub(crate) fn has_other_form_of(&self, object: &str) -> bool {
+        let other = match object.strip_suffix(ENCRYPTED) {
+            Some(file) => file.to_owned(),
+            None => format!("{object}{ENCRYPTED}"),
+        };
+        !self.objects.contains_key(object) && self.objects.contains_key(&other)
+    }
+}
+
 impl Place {
     /// Opens `s3://BUCKET/PREFIX` or a folder. The key, the region and the end point of S3 come from
     /// the environment, under the names that its own tools use (`AWS_ACCESS_KEY_ID` and so on).

@@ -228,3 +228,36 @@ fn a_disk_that_is_not_mounted_is_not_made_on_the_one_below() {
     fails(&server.offsite(&["list", &place]), &place);
     assert!(!disk.exists(), "it made the folder of a disk");
 }
+
+/// As an interruption just before its end leaves a copy.
+fn interrupted(server: &Server) {
+    fs::remove_file(server.objects(NAME).join("copy.json")).unwrap();
+}
+
+#[test]
+fn a_copy_that_was_interrupted_is_made_again_in_another_way() {
+    let (server, scratch) = (Server::start(), TempDir::new().unwrap());
+    let folder = sample(&scratch);
+    let from = folder.display().to_string();
+    let (key, recipient) = identity(&scratch, "key");
+    let plain = ["push", &from, PLACE];
+    let encrypted = [&plain[..], &["--recipient", &recipient]].concat();
+    let pull = |name: &str| {
+        let to = scratch.path().join(name).display().to_string();
+        ok(&server.offsite(&["pull", PLACE, NAME, &to, "--identity", &key]));
+        assert_eq!(contents(&folder), contents(Path::new(&to)));
+    };
+    ok(&server.offsite(&plain));
+    interrupted(&server);
+    ok(&server.offsite(&encrypted));
+    pull("encrypted after plain");
+    let names: Vec<String> = contents(&server.objects(NAME)).into_keys().collect();
+    let is_readable = |name: &&String| *name != "copy.json" && !name.ends_with(".age");
+    assert_eq!(names.iter().find(is_readable), None, "everybody can read what was left");
+    interrupted(&server);
+    ok(&server.offsite(&plain));
+    pull("plain after encrypted");
+    // As such a copy was made once: what was left is there still.
+    fs::write(server.objects(NAME).join("app.data.zst.age"), "half").unwrap();
+    pull("with what was left");
+}

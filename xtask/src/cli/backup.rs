@@ -70,7 +70,7 @@ pub(crate) enum BackupVerb {
     /// Copy a backup to BACKUP_REMOTE, encrypted for BACKUP_RECIPIENTS, and read it back
     ///
     /// The key of S3 comes from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment of
-    /// this command, another server than Amazon's from AWS_ENDPOINT_URL. Nothing is ever deleted
+    /// this command, another server than Amazon's from AWS_ENDPOINT_URL. It never deletes a copy
     /// there. A folder has to be there: one whose disk is not mounted is an error.
     ///
     /// Examples:
