@@ -149,8 +149,8 @@ pub(crate) enum Scheduler {
 pub(crate) struct RestoreArgs {
     /// The backup's name, or `latest`
     pub(crate) id: String,
-    /// Where it is, if not among this project's backups: a folder with backups, one of them, or
-    /// s3://BUCKET/PREFIX with copies
+    /// Where it is, if not among this project's backups: a folder with backups or copies, one of
+    /// them, or s3://BUCKET/PREFIX/PROJECT with copies
     #[arg(long, value_name = "PLACE")]
     pub(crate) from: Option<String>,
     /// The file with the secret key of age, where the copy is encrypted

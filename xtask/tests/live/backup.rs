@@ -251,7 +251,7 @@ fn copy_folder(from: &Path, to: &Path) {
 }
 
 /// A server that speaks S3, with an empty bucket `shop`.
-struct ObjectStore {
+pub(crate) struct ObjectStore {
     child: Child,
     address: String,
 }
@@ -263,7 +263,7 @@ impl ObjectStore {
         ("AWS_REGION", "eu-central-1"),
     ];
 
-    fn start(folder: &Path) -> ObjectStore {
+    pub(crate) fn start(folder: &Path) -> ObjectStore {
         fs::create_dir_all(folder.join("shop")).unwrap();
         let words = ["run", "--quiet", "--locked", "--package", "offsite"];
         let mut child = Command::new(env!("CARGO"))
@@ -281,7 +281,7 @@ impl ObjectStore {
     }
 
     /// Runs xtask with the store's address and keys.
-    fn xtask(&self, stand: &Stand, args: &[&str]) -> Run {
+    pub(crate) fn xtask(&self, stand: &Stand, args: &[&str]) -> Run {
         let mut command = stand.command(args);
         run(command.envs(ObjectStore::KEYS).env("AWS_ENDPOINT_URL", &self.address))
     }

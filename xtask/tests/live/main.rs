@@ -7,6 +7,7 @@
 mod backup;
 mod databases;
 mod deploy;
+mod elsewhere;
 mod faults;
 mod hardening;
 mod https;
