@@ -39,7 +39,8 @@ pub(crate) enum BackupVerb {
     /// Prove that a backup can be restored: into fresh servers without a network, and compare
     ///
     /// Every sum is read before; afterwards rows, digests, roles, the last migration and keys are
-    /// compared with the manifest, and the time is written down. The stack itself is never touched.
+    /// compared with the manifest, and the time is written down. The stack itself is never touched,
+    /// and without room for both on its disk nothing is restored.
     ///
     /// Examples:
     ///   cargo xtask backup verify

@@ -1,9 +1,13 @@
-//! Backups that are restored elsewhere: from a folder of copies.
+//! Backups that are restored elsewhere: from a folder of copies, and where there is no room for them.
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
-use crate::backup::{ObjectStore, id_of_the_newest};
-use crate::stand::{Stand, Visitor};
+use serde_json::Value;
+
+use crate::backup::{ObjectStore, id_of_the_newest, list};
+use crate::stand::{Stand, Visitor, run};
 
 /// A stack with one visitor's note in it, and a backup of it.
 fn saved() -> Stand {
@@ -14,6 +18,27 @@ fn saved() -> Stand {
     visitor.write_note("kept");
     stand.xtask(&["backup"]).ok();
     stand
+}
+
+/// Changes the manifest of a backup, and its sum with it.
+fn edit(folder: &Path, from: &str, to: &str) {
+    let (manifest, sums) = (folder.join("manifest.json"), folder.join("SHA256SUMS"));
+    let sum = || run(Command::new("sha256sum").arg(&manifest)).ok().stdout[..64].to_owned();
+    let (text, former) = (fs::read_to_string(&manifest).unwrap(), sum());
+    assert!(text.contains(from), "{text}");
+    fs::write(&manifest, text.replace(from, to)).unwrap();
+    let lines = fs::read_to_string(&sums).unwrap().replace(&former, &sum());
+    fs::write(&sums, lines).unwrap();
+}
+
+#[test]
+fn a_drill_does_not_begin_where_it_would_fill_the_disk_of_the_stack() {
+    let stand = saved();
+    let folder = stand.backups().join(id_of_the_newest(&stand));
+    // A backup of a database that is larger than any disk, as far as its manifest tells.
+    edit(&folder, "\"disk_bytes\": ", "\"disk_bytes\": 1000000000");
+    stand.xtask(&["backup", "verify"]).fails(1, &["the drill need about", "make room"]);
+    assert_eq!(list(&stand)[0]["verified_at"], Value::Null);
 }
 
 #[test]
