@@ -4,11 +4,12 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
+use super::ahead::is_ahead;
 use super::catalogue::{self, Backup, Catalogue};
 use crate::ctx::{Ctx, Invocation};
 use crate::stack::project::Project;
@@ -125,14 +126,14 @@ pub(crate) fn names(ctx: &Ctx, place: &str) -> Result<Vec<String>> {
     Ok(said.lines().map(str::to_owned).filter(|name| catalogue::is_id(name)).collect())
 }
 
-/// The name of a copy, or of the newest for `latest`.
+/// The name of a copy, or for `latest` of the newest that is not ahead of the clock.
 ///
 /// # Errors
 /// There is none.
 pub(crate) fn find(ctx: &Ctx, place: &str, wanted: &str) -> Result<String> {
-    let names = names(ctx, place)?;
+    let (names, now) = (names(ctx, place)?, SystemTime::now());
     let found = match wanted {
-        "latest" => names.last(),
+        "latest" => names.iter().rev().find(|name| !is_ahead(name, now)),
         wanted => names.iter().find(|name| *name == wanted),
     };
     found.cloned().with_context(|| {

@@ -29,7 +29,8 @@ pub(crate) struct BackupArgs {
 pub(crate) enum BackupVerb {
     /// Show this project's backups, oldest first
     ///
-    /// With their size, their age, and whether each is whole and proven. It never changes anything.
+    /// With their size, their age, and whether each is whole and proven; one whose time lies in the
+    /// future is never `latest`, and is named. It never changes anything.
     ///
     /// Examples:
     ///   cargo xtask backup list
@@ -104,7 +105,8 @@ pub(crate) enum BackupVerb {
     /// Delete old backups, and keep the last of each day, week and month
     ///
     /// It says which and asks. The newest one is kept in any case, and so is the newest whose
-    /// restore was proven. Damaged ones are never deleted: look at them first.
+    /// restore was proven. Damaged ones are never deleted, nor those whose time lies in the future:
+    /// look at them first.
     ///
     /// Examples:
     ///   cargo xtask backup prune --dry-run

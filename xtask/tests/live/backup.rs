@@ -246,7 +246,7 @@ fn every_damage_is_noticed_before_anything_is_touched() {
     assert!(visitor.sees_note("first") && !visitor.sees_note("second"));
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
     run(Command::new("cp").arg("-a").arg(from).arg(to)).ok();
 }
 

@@ -1,4 +1,5 @@
-//! Backups that are restored elsewhere: from a folder of copies, and where there is no room for them.
+//! Backups that are restored elsewhere: from a folder of copies, where there is no room for them, and
+//! where the clock was wrong.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::backup::{ObjectStore, id_of_the_newest, list};
+use crate::backup::{ObjectStore, copy_folder, id_of_the_newest, ids, list};
 use crate::stand::{Stand, Visitor, run};
 
 /// A stack with one visitor's note in it, and a backup of it.
@@ -72,4 +73,37 @@ fn a_copy_in_a_folder_is_found_and_a_dry_run_fetches_none() {
     let above = remote.display().to_string();
     let above = [&restore[..], &[&above, "--yes"]].concat();
     stand.xtask(&above).fails(1, &[&folder]);
+}
+
+#[test]
+fn a_backup_from_the_future_hides_no_other() {
+    let stand = saved();
+    let id = id_of_the_newest(&stand);
+    let (ahead, none) = ("20991231T235959Z", Value::Null);
+    let folder = stand.backups().join(ahead);
+    copy_folder(&stand.backups().join(&id), &folder);
+    edit(&folder, &id, ahead);
+    assert_eq!(ids(&stand), [&*id, ahead]);
+    let lines = list(&stand);
+    assert_eq!((&lines[0]["is_ahead"], &lines[1]["is_ahead"]), (&Value::from(false), &true.into()));
+    assert_eq!((&lines[1]["damage"], &lines[1]["age_seconds"]), (&none, &none));
+    stand.xtask(&["backup", "list"]).ok().says(&["never `latest`: its time has not come"]);
+    stand.xtask(&["backup", "verify", "latest"]).ok().says(&[&id]);
+    stand.xtask(&["backup", "verify", ahead]).ok();
+    let status = stand.status();
+    assert_eq!(
+        (&status["last_backup"], &status["last_verified_backup"]),
+        (&id.clone().into(), &id.clone().into())
+    );
+    let doctor = stand.xtask(&["doctor"]);
+    doctor
+        .says(&[&format!("{ahead} is never `latest`"), &format!("the last verified one is {id}")]);
+    let only = "--keep-last=1 --keep-daily=0 --keep-weekly=0 --keep-monthly=0 --yes";
+    let prune: Vec<&str> = ["backup", "prune"].into_iter().chain(only.split(' ')).collect();
+    stand.xtask(&prune).ok().says(&["nothing to delete"]);
+    let restored = stand.xtask(&["restore", "latest", "--yes", "--skip-safety-backup"]).ok();
+    restored.says(&[&format!("restored {id}")]);
+    fs::remove_dir_all(stand.backups().join(&id)).unwrap();
+    stand.xtask(&["restore", "latest", "--yes"]).fails(1, &[ahead, "take it by its name"]);
+    stand.xtask(&["restore", ahead, "--yes", "--skip-safety-backup"]).ok();
 }

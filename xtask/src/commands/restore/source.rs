@@ -1,9 +1,11 @@
 //! Where the backup is that is to be restored: among the project's own, in a folder, or in a copy.
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::backup::ahead::is_ahead;
 use crate::backup::catalogue::{self, Backup, Catalogue};
 use crate::backup::manifest::MANIFEST;
 use crate::backup::offsite;
@@ -93,7 +95,8 @@ fn in_place(place: &Path, id: &str, project: &str) -> Result<PathBuf> {
     if ids.contains(id) {
         return Ok(place.join(id));
     }
-    let mut folders = ids.iter().rev().map(|name| place.join(name));
+    let now = SystemTime::now();
+    let mut folders = ids.iter().rev().filter(|id| !is_ahead(id, now)).map(|name| place.join(name));
     // A copy that was interrupted has no index, and mostly looks like a damaged backup.
     let newest = folders.find(|folder| Source::of(folder).is_ok());
     newest.filter(|_| id == "latest").with_context(|| {
@@ -140,6 +143,7 @@ mod tests {
         copy(&place, "20261122T010000Z", true);
         copy(&place, "20261123T010000Z", true);
         copy(&place, "20261124T010000Z", false);
+        copy(&place, "99991124T010000Z", true);
         let shown = place.display().to_string();
         let copy = |name: &str| (shown.clone(), name.to_owned());
         assert_eq!(found(&place, "latest").unwrap(), copy("20261123T010000Z"));
