@@ -1,5 +1,5 @@
-//! Backups that are restored elsewhere: from a folder of copies, where there is no room for them, and
-//! where the clock was wrong.
+//! Backups that are restored elsewhere: into a stack with other names, from a folder of copies, where there
+//! is no room for them, and where the clock was wrong.
 
 use std::fs;
 use std::path::Path;
@@ -30,6 +30,30 @@ fn edit(folder: &Path, from: &str, to: &str) {
     fs::write(&manifest, text.replace(from, to)).unwrap();
     let lines = fs::read_to_string(&sums).unwrap().replace(&former, &sum());
     fs::write(&sums, lines).unwrap();
+}
+
+#[test]
+fn the_application_may_use_what_was_restored_whatever_its_name() {
+    let stand = saved();
+    stand.sql(
+        "CREATE TABLE read_only (id int); ALTER TABLE read_only OWNER TO owner; \
+         REVOKE ALL ON read_only FROM app; GRANT SELECT (id) ON read_only TO app",
+    );
+    stand.xtask(&["backup"]).ok();
+    stand.xtask(&["down", "--volumes", "--yes"]).ok();
+    stand.set("PG_USER", "shopper");
+    stand.up().ok();
+    stand.xtask(&["restore", "latest", "--yes"]).ok();
+    let mut visitor = Visitor::new(&stand);
+    visitor.sign_up();
+    visitor.write_note("new");
+    assert!(visitor.sees_note("new"));
+    let may = |right: &str| stand.sql(&format!("SELECT has_{right}"));
+    // No more than the application of the backup had.
+    assert_eq!(may("table_privilege('shopper', 'read_only', 'INSERT')"), "f");
+    assert_eq!(may("table_privilege('shopper', 'read_only', 'SELECT')"), "f");
+    assert_eq!(may("column_privilege('shopper', 'read_only', 'id', 'SELECT')"), "t");
+    assert_eq!(may("table_privilege('shopper', 'notes', 'TRUNCATE')"), "f");
 }
 
 #[test]
