@@ -54,4 +54,27 @@ GRANT CONNECT ON DATABASE postgres, template1 TO backup;
 ALTER DEFAULT PRIVILEGES FOR ROLE owner GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO :"app";
 ALTER DEFAULT PRIVILEGES FOR ROLE owner GRANT USAGE, SELECT ON SEQUENCES TO :"app";
 
+-- What they have created already, as after a restore from a stack where PG_USER was another name: the
+-- application gets what its former name has there, and no more, because a migration may have taken
+-- rights away. The former name is who may write rows by default, as above, and is not the present one.
+WITH former AS (
+  SELECT entry.grantee FROM pg_default_acl, aclexplode(defaclacl) AS entry
+  WHERE defaclrole = 'owner'::regrole AND defaclobjtype = 'r'
+    AND privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+    AND grantee NOT IN (0, 'owner'::regrole, (SELECT oid FROM pg_roles WHERE rolname = :'app'))
+  GROUP BY entry.grantee HAVING count(DISTINCT privilege_type) = 4
+), things (kind, name, acl, part) AS (
+  SELECT 'SCHEMA', format('%I', nspname), nspacl, '' FROM pg_namespace
+  UNION ALL
+  SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, oid::regclass::text, relacl, ''
+  FROM pg_class
+  UNION ALL
+  SELECT 'TABLE', attrelid::regclass::text, attacl, format('(%I)', attname) FROM pg_attribute
+  WHERE NOT attisdropped
+  UNION ALL
+  SELECT 'ROUTINE', oid::regprocedure::text, proacl, '' FROM pg_proc
+)
+SELECT DISTINCT format('GRANT %s %s ON %s %s TO %I', privilege_type, part, kind, name, :'app')
+FROM things, aclexplode(acl) AS entry JOIN former USING (grantee) \gexec
+
 COMMIT;

@@ -5,6 +5,7 @@
 //! it is whole and on the disk, so a folder with that name is a whole backup or a damaged one, never
 //! one that was interrupted.
 
+pub(crate) mod ahead;
 pub(crate) mod catalogue;
 mod console;
 pub(crate) mod drill;

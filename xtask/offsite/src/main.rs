@@ -7,6 +7,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use offsite::place::Place;
 use offsite::{pull, push};
+use rustix::fs::Mode;
+use rustix::process::umask;
 
 #[derive(Parser)]
 struct Cli {
@@ -39,6 +41,8 @@ enum Verb {
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    // What it writes holds the database: folders and files are for their owner alone.
+    umask(Mode::RWXG | Mode::RWXO);
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -51,7 +55,7 @@ async fn main() -> ExitCode {
 async fn run() -> Result<()> {
     match Cli::parse().verb {
         Verb::Push { folder, place, recipients } => {
-            push::push(&folder, &Place::open(&place)?, &recipients).await.map(drop)
+            push::push(&folder, &Place::make(&place)?, &recipients).await.map(drop)
         }
         Verb::Pull { place, name, folder, identity } => {
             pull::pull(&Place::open(&place)?, &name, &folder, identity.as_deref()).await

@@ -46,12 +46,25 @@ pub struct Object {
     pub sha256: String,
 }
 
+impl Index {
+    /// Whether an object is a file of this copy in its other form: as it is where the copy is encrypted,
+    /// or the reverse. That is what an interrupted push leaves behind, where another one with other
+    /// recipients has made the copy.
+    pub(crate) fn has_other_form_of(&self, object: &str) -> bool {
+        let other = match object.strip_suffix(ENCRYPTED) {
+            Some(file) => file.to_owned(),
+            None => format!("{object}{ENCRYPTED}"),
+        };
+        !self.objects.contains_key(object) && self.objects.contains_key(&other)
+    }
+}
+
 impl Place {
     /// Opens `s3://BUCKET/PREFIX` or a folder. The key, the region and the end point of S3 come from
     /// the environment, under the names that its own tools use (`AWS_ACCESS_KEY_ID` and so on).
     ///
     /// # Errors
-    /// It is neither, the folder cannot be made, or the environment does not fit.
+    /// It is neither, the folder is not there, or the environment does not fit.
     pub fn open(place: &str) -> Result<Place> {
         let Some((scheme, rest)) = place.split_once("://") else {
             return Place::folder(Path::new(place));
@@ -78,8 +91,28 @@ impl Place {
         Ok(Place { store: Arc::new(store), prefix: Key::from(prefix), shown: place.to_owned() })
     }
 
+    /// The same to write to: a folder that is missing is made, and the one around it is not. Where that
+    /// is missing, a disk is not mounted, and copies would fill the one below.
+    ///
+    /// # Errors
+    /// As [`Place::open`], or there is nothing to make the folder in.
+    pub fn make(place: &str) -> Result<Place> {
+        let folder = Path::new(place);
+        if !place.contains("://") && !folder.is_dir() {
+            let around = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let around = around.unwrap_or(Path::new("."));
+            ensure!(
+                around.is_dir(),
+                "{} is not there, where copies are to go: mount its disk, or make it once by hand: \
+                 `mkdir -p -m 700 {0}`",
+                around.display()
+            );
+            fs::create_dir(folder).with_context(|| format!("make {place}"))?;
+        }
+        Place::open(place)
+    }
+
     fn folder(folder: &Path) -> Result<Place> {
-        fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
         let store = LocalFileSystem::new_with_prefix(folder)
             .with_context(|| format!("open {}", folder.display()))?
             .with_fsync(true);

@@ -26,7 +26,9 @@ pub async fn pull(place: &Place, name: &str, folder: &Path, identity: Option<&Pa
     );
     for object in place.objects(name).await? {
         ensure!(
-            object == crate::place::INDEX || index.objects.contains_key(&object),
+            object == crate::place::INDEX
+                || index.objects.contains_key(&object)
+                || index.has_other_form_of(&object),
             "{shown} has an object too much: {object}"
         );
     }

@@ -14,8 +14,8 @@ use crate::transfer;
 /// compared; only then the index is written, which makes it a copy.
 ///
 /// # Errors
-/// The place does not take a file, or gives back something else; a copy of that name is there
-/// already; a recipient is none.
+/// The place does not take a file, or gives back something else, or keeps what an interrupted push has
+/// left; a copy of that name is there already; a recipient is none.
 pub async fn push(folder: &Path, place: &Place, recipients: &[String]) -> Result<Index> {
     let name =
         folder.file_name().and_then(|name| name.to_str()).context("the folder has no name")?;
@@ -40,6 +40,7 @@ pub async fn push(folder: &Path, place: &Place, recipients: &[String]) -> Result
         println!("{object}  {} bytes", stored.bytes);
         index.objects.insert(object, stored);
     }
+    clear(place, name, &index).await?;
     let text = serde_json::to_vec_pretty(&index)?;
     place
         .store
@@ -53,6 +54,24 @@ pub async fn push(folder: &Path, place: &Place, recipients: &[String]) -> Result
         place.show(name)
     );
     Ok(index)
+}
+
+/// Deletes what a push that was interrupted has left in the other form: readable by everybody beside the
+/// encrypted copy, say. Without an index it was never a copy.
+async fn clear(place: &Place, name: &str, index: &Index) -> Result<()> {
+    for object in place.objects(name).await? {
+        if index.has_other_form_of(&object) {
+            let shown = format!("{}/{object}", place.show(name));
+            place.store.delete(&place.key(name, &object)).await.with_context(|| {
+                format!(
+                    "delete {shown}, which an interrupted push with other recipients has left. Delete \
+                     it with a key that may, and push again: until then there is no copy"
+                )
+            })?;
+            println!("{object}  deleted: an interrupted push has left it");
+        }
+    }
+    Ok(())
 }
 
 fn parse(text: &str) -> Result<Recipient> {

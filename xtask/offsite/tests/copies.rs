@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -201,4 +202,62 @@ fn a_folder_is_a_place_too() {
     let to = scratch.path().join("back").display().to_string();
     ok(&server.offsite(&["pull", &place, NAME, &to]));
     assert_eq!(contents(&folder), contents(Path::new(&to)));
+}
+
+#[test]
+fn a_folder_gets_copies_that_only_their_owner_can_read() {
+    let (server, scratch) = (Server::start(), TempDir::new().unwrap());
+    let from = sample(&scratch).display().to_string();
+    let place = scratch.path().join("disk");
+    ok(&server.offsite(&["push", &from, &place.display().to_string()]));
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let copy = place.join(NAME);
+    assert_eq!((mode(&place), mode(&copy)), (0o700, 0o700));
+    for name in contents(&copy).keys() {
+        assert_eq!(mode(&copy.join(name)), 0o600, "{name}");
+    }
+}
+
+#[test]
+fn a_disk_that_is_not_mounted_is_not_made_on_the_one_below() {
+    let (server, scratch) = (Server::start(), TempDir::new().unwrap());
+    let from = sample(&scratch).display().to_string();
+    let disk = scratch.path().join("disk");
+    let place = disk.join("shop").display().to_string();
+    fails(&server.offsite(&["push", &from, &place]), "mount its disk, or make it once by hand");
+    fails(&server.offsite(&["list", &place]), &place);
+    assert!(!disk.exists(), "it made the folder of a disk");
+}
+
+/// As an interruption just before its end leaves a copy.
+fn interrupted(server: &Server) {
+    fs::remove_file(server.objects(NAME).join("copy.json")).unwrap();
+}
+
+#[test]
+fn a_copy_that_was_interrupted_is_made_again_in_another_way() {
+    let (server, scratch) = (Server::start(), TempDir::new().unwrap());
+    let folder = sample(&scratch);
+    let from = folder.display().to_string();
+    let (key, recipient) = identity(&scratch, "key");
+    let plain = ["push", &from, PLACE];
+    let encrypted = [&plain[..], &["--recipient", &recipient]].concat();
+    let pull = |name: &str| {
+        let to = scratch.path().join(name).display().to_string();
+        ok(&server.offsite(&["pull", PLACE, NAME, &to, "--identity", &key]));
+        assert_eq!(contents(&folder), contents(Path::new(&to)));
+    };
+    ok(&server.offsite(&plain));
+    interrupted(&server);
+    ok(&server.offsite(&encrypted));
+    pull("encrypted after plain");
+    let names: Vec<String> = contents(&server.objects(NAME)).into_keys().collect();
+    let is_readable = |name: &&String| *name != "copy.json" && !name.ends_with(".age");
+    assert_eq!(names.iter().find(is_readable), None, "everybody can read what was left");
+    interrupted(&server);
+    ok(&server.offsite(&plain));
+    pull("plain after encrypted");
+    // As such a copy was made once: what was left is there still.
+    fs::write(server.objects(NAME).join("app.data.zst.age"), "half").unwrap();
+    pull("with what was left");
 }

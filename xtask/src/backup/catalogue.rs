@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail, ensure};
 use archive::file;
 
+use super::ahead::{self, is_ahead};
 use super::manifest::{self, MANIFEST, Manifest, SUMS, VERIFICATION};
 use super::partial::{Partial, sync_folder, write_durably};
 use crate::ctx::Ctx;
@@ -135,17 +136,23 @@ impl Catalogue {
         Ok(backup)
     }
 
-    /// The backup of that name, or the newest that is whole for `latest`.
+    /// The backup of that name, or for `latest` the newest that is whole and not ahead of the clock.
     ///
     /// # Errors
     /// There is none.
     pub(crate) fn find(&self, wanted: &str) -> Result<Backup> {
         if wanted == "latest" {
-            let newest = self.list()?.into_iter().rev().find_map(|(_, backup)| backup.ok());
+            let now = SystemTime::now();
+            let (later, mut list): (Vec<_>, Vec<_>) =
+                self.list()?.into_iter().partition(|(id, _)| is_ahead(id, now));
+            list.reverse();
+            let newest = list.into_iter().find_map(|(_, backup)| backup.ok());
+            let later: Vec<String> = later.into_iter().map(|(id, _)| id).collect();
             return newest.with_context(|| {
                 format!(
-                    "there is no backup in {}; `cargo xtask backup` takes one",
-                    self.folder.display()
+                    "there is no backup in {}; `cargo xtask backup` takes one{}",
+                    self.folder.display(),
+                    ahead::but(&later)
                 )
             });
         }

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::catalogue::{self, Backup};
+use super::fit;
 use super::load::{self, Comparison, Load};
 use super::manifest::{Server, VERIFICATION};
 use super::partial;
@@ -165,8 +166,17 @@ fn restore_beside(
     let (saved, images) = (&backup.manifest, Images::find(ctx, backup)?);
     let (postgres, keys) = (format!("{name}-postgres"), format!("{name}-redis"));
     let step = ctx.ui.step("fresh servers");
+    // That of Redis first, which writes nothing until it is told to.
+    ctx.run(container(name, &keys).args([
+        "--user=999:1000",
+        &images.redis,
+        "tail",
+        "-f",
+        "/dev/null",
+    ]))?;
+    fit::drill(ctx, &keys, backup)?;
     start_postgres(ctx, name, &postgres, &images.postgres)?;
-    start_redis(ctx, name, &keys, &images.redis, backup)?;
+    start_redis(ctx, &keys, backup)?;
     step.done("without a network");
     let server = Postgres::own(ctx, &postgres);
     roles::load(&server, backup, false)?;
@@ -277,9 +287,7 @@ fn start_postgres(ctx: &Ctx, name: &str, postgres: &str, image: &str) -> Result<
     })
 }
 
-fn start_redis(ctx: &Ctx, name: &str, redis: &str, image: &str, backup: &Backup) -> Result<()> {
-    let run = container(name, redis).args(["--user=999:1000", image, "tail", "-f", "/dev/null"]);
-    ctx.run(run)?;
+fn start_redis(ctx: &Ctx, redis: &str, backup: &Backup) -> Result<()> {
     let words = ["exec", "--interactive", redis, "sh", "-c", "cat >/data/dump.rdb"];
     let write = Invocation::new("docker").args(words).limit(START_LIMIT);
     load::feed(ctx.pipe(write)?, redis::open(backup)?)?;

@@ -1,11 +1,15 @@
 //! Copies away from the host, made by the crate `offsite`: it is heavy, so it is built when it is used.
 
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
+use super::ahead::is_ahead;
 use super::catalogue::{self, Backup, Catalogue};
 use crate::ctx::{Ctx, Invocation};
 use crate::stack::project::Project;
@@ -18,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
 /// Where the copies of a project go.
 ///
 /// # Errors
-/// `BACKUP_REMOTE` is empty.
+/// `BACKUP_REMOTE` is empty, or a folder that is not there.
 pub(crate) fn place(ctx: &Ctx, project: &Project) -> Result<String> {
     let remote = project.value("BACKUP_REMOTE");
     ensure!(
@@ -26,8 +30,34 @@ pub(crate) fn place(ctx: &Ctx, project: &Project) -> Result<String> {
         "BACKUP_REMOTE is empty: set it to s3://BUCKET/PREFIX or to a folder in {}",
         crate::stack::project::shown(ctx, &project.env_file)
     );
-    let remote = remote.trim_end_matches('/');
-    Ok(format!("{}/{}", absolute(ctx, remote), project.name))
+    let remote = absolute(ctx, remote.trim_end_matches('/'));
+    if !is_address(&remote) {
+        expect_folder(Path::new(&remote))?;
+    }
+    Ok(format!("{remote}/{}", project.name))
+}
+
+/// The folder of `BACKUP_REMOTE` is never made: where it is missing, its disk is not mounted, and the
+/// copies would fill the one that the stack runs from.
+fn expect_folder(remote: &Path) -> Result<()> {
+    match fs::metadata(remote) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => bail!("BACKUP_REMOTE is {}, which is no folder", remote.display()),
+        Err(error) if error.kind() == ErrorKind::NotFound => bail!(
+            "BACKUP_REMOTE is {0}, which is not there: mount its disk, or, if it is a new folder, make \
+             it once by hand: `mkdir -p -m 700 {0}`",
+            remote.display()
+        ),
+        Err(error) => {
+            Err(error).with_context(|| format!("look at {} (BACKUP_REMOTE)", remote.display()))
+        }
+    }
+}
+
+/// Whether two folders are on one file system, and so are lost together; not where that cannot be told.
+fn lie_together(one: &Path, other: &Path) -> bool {
+    let device = |path: &Path| fs::metadata(path).map(|found| found.dev()).ok();
+    device(one).is_some_and(|number| device(other) == Some(number))
 }
 
 /// A folder is seen from the project's root; an address stays what it is.
@@ -63,6 +93,14 @@ pub(crate) fn push(ctx: &Ctx, project: &Project, backup: &Backup) -> Result<Copi
              makes a pair of keys; its public half goes there"
         ));
     }
+    let around = Path::new(&place).parent().unwrap_or(Path::new(&place));
+    if !is_address(&place) && lie_together(around, &backup.folder) {
+        ctx.ui.warn(format!(
+            "{} (BACKUP_REMOTE) is on the same file system as the backups: what is lost with it takes \
+             these copies along. Is its disk mounted?",
+            around.display()
+        ));
+    }
     let step = ctx.ui.step(format!("copy {} to {place}", backup.id())).announce();
     let mut command = program(ctx).arg("push").arg(&backup.folder).arg(&place);
     for recipient in &recipients {
@@ -80,18 +118,22 @@ pub(crate) fn push(ctx: &Ctx, project: &Project, backup: &Backup) -> Result<Copi
 /// # Errors
 /// The place does not answer.
 pub(crate) fn names(ctx: &Ctx, place: &str) -> Result<Vec<String>> {
+    if !is_address(place) && !Path::new(place).exists() {
+        // The first copy makes it.
+        return Ok(Vec::new());
+    }
     let said = ctx.read(program(ctx).args(["list", place])).context("list the copies")?;
     Ok(said.lines().map(str::to_owned).filter(|name| catalogue::is_id(name)).collect())
 }
 
-/// The name of a copy, or of the newest for `latest`.
+/// The name of a copy, or for `latest` of the newest that is not ahead of the clock.
 ///
 /// # Errors
 /// There is none.
 pub(crate) fn find(ctx: &Ctx, place: &str, wanted: &str) -> Result<String> {
-    let names = names(ctx, place)?;
+    let (names, now) = (names(ctx, place)?, SystemTime::now());
     let found = match wanted {
-        "latest" => names.last(),
+        "latest" => names.iter().rev().find(|name| !is_ahead(name, now)),
         wanted => names.iter().find(|name| *name == wanted),
     };
     found.cloned().with_context(|| {
@@ -147,4 +189,31 @@ fn program(ctx: &Ctx) -> Invocation {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let words = ["run", "--quiet", "--locked", "--package", "offsite", "--"];
     Invocation::new(cargo).args(words).dir(ctx.root()).limit(LIMIT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_for_copies_has_to_be_there() {
+        let scratch = tempfile::tempdir().unwrap();
+        assert!(expect_folder(scratch.path()).is_ok());
+        let disk = scratch.path().join("disk");
+        let error = expect_folder(&disk).unwrap_err().to_string();
+        assert!(error.contains("mount its disk") && error.contains("mkdir"), "{error}");
+        assert!(!disk.exists());
+        fs::write(&disk, "").unwrap();
+        assert!(expect_folder(&disk).unwrap_err().to_string().contains("no folder"));
+    }
+
+    #[test]
+    fn a_copy_on_the_same_file_system_is_told_from_one_on_another() {
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = scratch.path().join("copies");
+        fs::create_dir(&folder).unwrap();
+        assert!(lie_together(scratch.path(), &folder));
+        assert!(!lie_together(&folder, Path::new("/proc")));
+        assert!(!lie_together(&folder, &folder.join("missing")));
+    }
 }

@@ -2,6 +2,9 @@
 //! (grandfather, father, son). Pure.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use super::ahead::{WHY, is_ahead};
 
 /// How many of each to keep. Days, weeks and months in which there is no backup do not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,16 +29,22 @@ pub(crate) struct Candidate {
 /// What to do with each, in the order of their names: why it is kept, or nothing for one to delete.
 ///
 /// Whatever the policy, the newest is kept, and so is the newest whose restore was proven, also where
-/// a later drill on it has failed; then the newest on which none has failed is kept as well.
-pub(crate) fn decide(candidates: &[Candidate], policy: Policy) -> BTreeMap<String, Vec<String>> {
+/// a later drill on it has failed; then the newest on which none has failed is kept as well. One whose
+/// time lies in the future is kept and takes nobody's place: it would be the newest for good.
+pub(crate) fn decide(
+    candidates: &[Candidate],
+    policy: Policy,
+    now: SystemTime,
+) -> BTreeMap<String, Vec<String>> {
     let mut kept: BTreeMap<String, Vec<String>> =
         candidates.iter().map(|candidate| (candidate.id.clone(), Vec::new())).collect();
-    let newest_first: Vec<&Candidate> = {
-        let mut sorted: Vec<&Candidate> = candidates.iter().collect();
-        sorted.sort_by(|a, b| b.id.cmp(&a.id));
-        sorted
-    };
     let mut keep = |id: &str, reason: String| kept.entry(id.to_owned()).or_default().push(reason);
+    let (ahead, mut newest_first): (Vec<&Candidate>, Vec<&Candidate>) =
+        candidates.iter().partition(|candidate| is_ahead(&candidate.id, now));
+    newest_first.sort_by(|a, b| b.id.cmp(&a.id));
+    for candidate in ahead {
+        keep(&candidate.id, WHY.to_owned());
+    }
     if let Some(newest) = newest_first.first() {
         keep(&newest.id, "newest".to_owned());
     }
@@ -108,7 +117,8 @@ mod tests {
     }
 
     fn kept(candidates: &[Candidate], policy: Policy) -> Vec<String> {
-        let decided = decide(candidates, policy);
+        let now = crate::backup::catalogue::time_of("20261201T000000Z").unwrap();
+        let decided = decide(candidates, policy, now);
         decided.into_iter().filter(|(_, why)| !why.is_empty()).map(|(id, _)| id).collect()
     }
 
@@ -148,5 +158,19 @@ mod tests {
         all[0].is_verified = false;
         assert_eq!(kept(&all, Policy::default()), ["20260102T000000Z", "20260103T000000Z"]);
         assert!(kept(&[], Policy::default()).is_empty());
+    }
+
+    #[test]
+    fn one_from_the_future_pushes_no_other_out() {
+        let mut all = candidates(&["20260101T000000Z", "20260102T000000Z", "20260103T000000Z"]);
+        all[1].is_verified = true;
+        let policy = Policy { last: 1, daily: 1, weekly: 1, monthly: 1 };
+        let without = kept(&all, policy);
+        let mut ahead = candidates(&["20361231T000000Z", "20361231T010000Z"]);
+        ahead[1].is_verified = true;
+        all.extend(ahead);
+        let with = kept(&all, policy);
+        assert_eq!(with[..without.len()], without);
+        assert_eq!(with[without.len()..], ["20361231T000000Z", "20361231T010000Z"]);
     }
 }

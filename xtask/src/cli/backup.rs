@@ -29,7 +29,8 @@ pub(crate) struct BackupArgs {
 pub(crate) enum BackupVerb {
     /// Show this project's backups, oldest first
     ///
-    /// With their size, their age, and whether each is whole and proven. It never changes anything.
+    /// With their size, their age, and whether each is whole and proven; one whose time lies in the
+    /// future is never `latest`, and is named. It never changes anything.
     ///
     /// Examples:
     ///   cargo xtask backup list
@@ -39,7 +40,8 @@ pub(crate) enum BackupVerb {
     /// Prove that a backup can be restored: into fresh servers without a network, and compare
     ///
     /// Every sum is read before; afterwards rows, digests, roles, the last migration and keys are
-    /// compared with the manifest, and the time is written down. The stack itself is never touched.
+    /// compared with the manifest, and the time is written down. The stack itself is never touched,
+    /// and without room for both on its disk nothing is restored.
     ///
     /// Examples:
     ///   cargo xtask backup verify
@@ -70,8 +72,8 @@ pub(crate) enum BackupVerb {
     /// Copy a backup to BACKUP_REMOTE, encrypted for BACKUP_RECIPIENTS, and read it back
     ///
     /// The key of S3 comes from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment of
-    /// this command, another server than Amazon's from AWS_ENDPOINT_URL. Nothing is ever deleted
-    /// there.
+    /// this command, another server than Amazon's from AWS_ENDPOINT_URL. It never deletes a copy
+    /// there. A folder has to be there: one whose disk is not mounted is an error.
     ///
     /// Examples:
     ///   cargo xtask --prod backup push latest
@@ -103,7 +105,8 @@ pub(crate) enum BackupVerb {
     /// Delete old backups, and keep the last of each day, week and month
     ///
     /// It says which and asks. The newest one is kept in any case, and so is the newest whose
-    /// restore was proven. Damaged ones are never deleted: look at them first.
+    /// restore was proven. Damaged ones are never deleted, nor those whose time lies in the future:
+    /// look at them first.
     ///
     /// Examples:
     ///   cargo xtask backup prune --dry-run
@@ -149,8 +152,8 @@ pub(crate) enum Scheduler {
 pub(crate) struct RestoreArgs {
     /// The backup's name, or `latest`
     pub(crate) id: String,
-    /// Where it is, if not among this project's backups: a folder with backups, one of them, or
-    /// s3://BUCKET/PREFIX with copies
+    /// Where it is, if not among this project's backups: a folder with backups or copies, one of
+    /// them, or s3://BUCKET/PREFIX/PROJECT with copies
     #[arg(long, value_name = "PLACE")]
     pub(crate) from: Option<String>,
     /// The file with the secret key of age, where the copy is encrypted

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Result;
 use serde::Serialize;
 
+use crate::backup::ahead::{self, is_ahead};
 use crate::backup::catalogue::{self, Backup, Catalogue};
 use crate::backup::postgres::Postgres;
 use crate::backup::replaced::{self, Replaced};
@@ -166,6 +167,8 @@ struct Line {
     id: String,
     /// Why it is no backup that can be restored; none where it is whole.
     damage: Option<String>,
+    /// Its time lies in the future: it is never `latest`.
+    is_ahead: bool,
     reason: Option<String>,
     bytes: Option<u64>,
     rows: Option<u64>,
@@ -176,6 +179,7 @@ struct Line {
 }
 
 fn line(id: String, backup: Result<Backup>) -> Line {
+    let is_ahead = is_ahead(&id, SystemTime::now());
     let age = catalogue::time_of(&id).and_then(|time| SystemTime::now().duration_since(time).ok());
     let age_seconds = age.map(|age| age.as_secs());
     let verified = backup.as_ref().ok().and_then(drill::result);
@@ -184,6 +188,7 @@ fn line(id: String, backup: Result<Backup>) -> Line {
         Ok(Backup { manifest, .. }) => Line {
             id,
             damage: None,
+            is_ahead,
             reason: Some(manifest.reason.clone()),
             bytes: Some(manifest.bytes()),
             rows: Some(manifest.rows()),
@@ -194,6 +199,7 @@ fn line(id: String, backup: Result<Backup>) -> Line {
         Err(error) => Line {
             id,
             damage: Some(format!("{error:#}")),
+            is_ahead,
             reason: None,
             bytes: None,
             rows: None,
@@ -226,15 +232,22 @@ fn list(ctx: &Ctx, catalogue: &Catalogue, format: &FormatArgs) -> Result<()> {
             number(line.rows),
             number(line.keys),
             if line.verified_at.is_some() { "yes".to_owned() } else { dash() },
-            line.damage.clone().map_or_else(
-                || line.reason.clone().unwrap_or_default(),
-                |damage| console::style(format!("damaged: {damage}")).red().to_string(),
-            ),
+            why(line),
         ]
     };
     let rows: Vec<Vec<String>> = lines.iter().map(row).collect();
     ui::data(ui::table(&["ID", "AGE", "SIZE", "ROWS", "KEYS", "PROVEN", "WHY"], &rows))?;
     Ok(())
+}
+
+/// Why it was taken, or what is wrong with it.
+fn why(line: &Line) -> String {
+    let reason = || line.reason.clone().unwrap_or_default();
+    match &line.damage {
+        Some(damage) => console::style(format!("damaged: {damage}")).red().to_string(),
+        None if line.is_ahead => format!("{}; never `latest`: {}", reason(), ahead::WHY),
+        None => reason(),
+    }
 }
 
 fn show(catalogue: &Catalogue, id: &str, format: &FormatArgs) -> Result<()> {

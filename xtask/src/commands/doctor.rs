@@ -181,7 +181,7 @@ fn stack(ctx: &Ctx, project: &Project, has_compose: bool) -> Vec<Finding> {
     }
     findings.extend(certificate(ctx, project));
     findings.extend(unfinished_restore(ctx, project));
-    findings.push(backup(ctx, project));
+    findings.extend(backup(ctx, project));
     findings
 }
 
@@ -291,11 +291,12 @@ fn unfinished_restore(ctx: &Ctx, project: &Project) -> Option<Finding> {
     Some(not_well(Level::Fail, "restore", detail, &format!("cargo xtask restore {id}")))
 }
 
-fn backup(ctx: &Ctx, project: &Project) -> Finding {
+fn backup(ctx: &Ctx, project: &Project) -> Vec<Finding> {
     let backups = status::last_backups(ctx, project);
     let age = |id: &String| status::age_of(id).unwrap_or_default();
     let verified = backups.verified.map(|id| (id.clone(), age(&id)));
-    judge::backup(backups.newest, verified, project.is_production())
+    let judged = judge::backup(backups.newest, verified, project.is_production());
+    judge::ahead(&backups.ahead).into_iter().chain([judged]).collect()
 }
 
 fn port_of(ctx: &Ctx, port: &ports::Published) -> Finding {

@@ -1,14 +1,14 @@
 //! `restore`: puts a backup in the place of the present data.
 
-use std::path::{Path, PathBuf};
+mod source;
+
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::backup::catalogue::{self, Backup, Catalogue};
-use crate::backup::manifest::MANIFEST;
-use crate::backup::offsite;
 use crate::backup::restore::{Asked, Parts, Restore};
 use crate::backup::take;
 use crate::backup::{both, replaced};
@@ -17,6 +17,7 @@ use crate::ctx::Ctx;
 use crate::stack::lock;
 use crate::stack::project::Project;
 use crate::ui;
+use source::Source;
 
 /// A restore that was made, for scripts; fields are only ever added.
 #[derive(Serialize)]
@@ -41,14 +42,21 @@ pub(crate) fn restore(ctx: &Ctx, env_file: &Path, args: &RestoreArgs) -> Result<
     let project = Project::load(ctx, env_file)?;
     let catalogue = Catalogue::of(ctx, &project);
     let servers = take::servers(ctx, &project)?;
-    // What is fetched from elsewhere goes away with this.
-    let scratch = tempfile::tempdir_in(made(&project.state_dir(ctx))?)
-        .context("make a folder for what is fetched")?;
-    let backup = find(ctx, &catalogue, args, scratch.path())?;
     let parts = Parts {
         postgres: args.only != Some(Part::Redis),
         redis: args.only != Some(Part::Postgres) && args.into.is_none(),
     };
+    let source = Source::find(ctx, &catalogue, args, &project.name)?;
+    if let (true, Source::Copy { place, name }) = (ctx.is_dry_run(), &source) {
+        // What is in it is known when it is here, and a dry run fetches nothing.
+        let then = intention(args, parts, &project.name);
+        ctx.ui.say(format!("  would fetch {name} from {place}, compare every file, and {then}"));
+        return Ok(());
+    }
+    // What is fetched from elsewhere goes away with this.
+    let scratch = tempfile::tempdir_in(made(&project.state_dir(ctx))?)
+        .context("make a folder for what is fetched")?;
+    let backup = source.open(ctx, args, scratch.path())?;
     let asked = Asked { parts, accepts_other: args.force, compares_rows: args.compare };
     let step = ctx.ui.step(format!("check {}", backup.id()));
     let ((), restore) = both(
@@ -92,6 +100,17 @@ pub(crate) fn restore(ctx: &Ctx, env_file: &Path, args: &RestoreArgs) -> Result<
     tell(ctx, args, &backup, parts, started.elapsed(), safety.as_deref())
 }
 
+/// What a restore would do, before there is a manifest to tell of databases and rows.
+fn intention(args: &RestoreArgs, parts: Parts, project: &str) -> String {
+    let what = match (&args.into, parts.postgres, parts.redis) {
+        (Some(into), _, _) => return format!("make the database {into} of it"),
+        (None, true, false) => "the databases",
+        (None, false, _) => "the keys of Redis, sessions among them,",
+        (None, true, true) => "the databases, and the keys of Redis, sessions among them,",
+    };
+    format!("replace {what} of `{project}` by what is in it")
+}
+
 /// What was restored, and what became of what was there before.
 fn tell(
     ctx: &Ctx,
@@ -127,40 +146,6 @@ fn tell(
 fn made(folder: &Path) -> Result<&Path> {
     std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     Ok(folder)
-}
-
-fn find(ctx: &Ctx, catalogue: &Catalogue, args: &RestoreArgs, scratch: &Path) -> Result<Backup> {
-    let Some(place) = &args.from else {
-        return catalogue.find(&args.id);
-    };
-    let folder = Path::new(place);
-    let is_copy = |name: &str| folder.join(name).join(offsite::INDEX).is_file();
-    if offsite::is_address(place) || args.identity.is_some() || is_copy(&args.id) {
-        let name = offsite::find(ctx, place, &args.id)?;
-        return offsite::fetch(ctx, place, &name, &scratch.join(&name), args.identity.as_ref());
-    }
-    let backup = catalogue::open_folder(&in_place(folder, &args.id)?)?;
-    ensure!(
-        args.id == "latest" || args.id == backup.id(),
-        "{place} is the backup {}, and not {}",
-        backup.id(),
-        args.id
-    );
-    Ok(backup)
-}
-
-/// A folder that is a backup, or the one in it.
-fn in_place(place: &Path, id: &str) -> Result<PathBuf> {
-    if place.join(MANIFEST).is_file() {
-        return Ok(place.to_owned());
-    }
-    if id != "latest" {
-        return Ok(place.join(id));
-    }
-    let newest = Catalogue::in_folder(place).ids()?.pop_last();
-    let newest = newest
-        .with_context(|| format!("{} is no backup, and there is none in it", place.display()))?;
-    Ok(place.join(newest))
 }
 
 /// How old a backup is, in words.

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Result, anyhow};
 use serde::Serialize;
 
+use crate::backup::ahead::is_ahead;
 use crate::backup::catalogue::{self, Backup, Catalogue};
 use crate::backup::drill;
 use crate::cli::{Format, StatusArgs};
@@ -221,16 +222,23 @@ pub(crate) struct LastBackups {
     pub(crate) newest: Option<String>,
     /// A restore of it was proven.
     pub(crate) verified: Option<String>,
+    /// Those whose time lies in the future, which are neither.
+    pub(crate) ahead: Vec<String>,
 }
 
 /// This project's newest backups; a folder that cannot be read has none.
 pub(crate) fn last_backups(ctx: &Ctx, project: &Project) -> LastBackups {
-    let list = Catalogue::of(ctx, project).list().unwrap_or_default();
+    last_of(Catalogue::of(ctx, project).list().unwrap_or_default(), SystemTime::now())
+}
+
+fn last_of(list: Vec<(String, Result<Backup>)>, now: SystemTime) -> LastBackups {
+    let (ahead, list): (Vec<_>, Vec<_>) = list.into_iter().partition(|(id, _)| is_ahead(id, now));
     let whole: Vec<Backup> = list.into_iter().rev().filter_map(|(_, b)| b.ok()).collect();
     let name = |backup: &Backup| backup.id().to_owned();
     LastBackups {
         newest: whole.first().map(name),
         verified: whole.iter().find(|backup| drill::is_verified(backup)).map(name),
+        ahead: ahead.into_iter().map(|(id, _)| id).collect(),
     }
 }
 

@@ -247,12 +247,12 @@ fn every_damage_is_noticed_before_anything_is_touched() {
     assert!(visitor.sees("first") && !visitor.sees("second"));
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
     run(Command::new("cp").arg("-a").arg(from).arg(to)).ok();
 }
 
 /// A server that speaks S3, with an empty bucket `shop`.
-struct ObjectStore {
+pub(crate) struct ObjectStore {
     child: Child,
     address: String,
 }
@@ -264,7 +264,7 @@ impl ObjectStore {
         ("AWS_REGION", "eu-central-1"),
     ];
 
-    fn start(folder: &Path) -> ObjectStore {
+    pub(crate) fn start(folder: &Path) -> ObjectStore {
         fs::create_dir_all(folder.join("shop")).unwrap();
         let words = ["run", "--quiet", "--locked", "--package", "offsite"];
         let mut child = Command::new(env!("CARGO"))
@@ -282,7 +282,7 @@ impl ObjectStore {
     }
 
     /// Runs xtask with the store's address and keys.
-    fn xtask(&self, stand: &Stand, args: &[&str]) -> Run {
+    pub(crate) fn xtask(&self, stand: &Stand, args: &[&str]) -> Run {
         let mut command = stand.command(args);
         run(command.envs(ObjectStore::KEYS).env("AWS_ENDPOINT_URL", &self.address))
     }

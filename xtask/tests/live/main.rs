@@ -8,6 +8,7 @@ mod backup;
 mod databases;
 mod deploy;
 mod domain;
+mod elsewhere;
 mod faults;
 mod hardening;
 mod https;

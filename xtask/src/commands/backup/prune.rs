@@ -1,5 +1,7 @@
 //! `backup prune`: deletes old backups, by the rule of `backup::retention`.
 
+use std::time::SystemTime;
+
 use anyhow::Result;
 use serde::Serialize;
 
@@ -81,7 +83,7 @@ fn lines(catalogue: &Catalogue, policy: Policy) -> Result<Vec<Line>> {
             Err(_) => lines.push(Line { id, is_kept: true, reasons: vec!["damaged".to_owned()] }),
         }
     }
-    let decided = retention::decide(&candidates, policy);
+    let decided = retention::decide(&candidates, policy, SystemTime::now());
     let line =
         |(id, reasons): (String, Vec<String>)| Line { id, is_kept: !reasons.is_empty(), reasons };
     lines.extend(decided.into_iter().map(line));

@@ -4,6 +4,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::{Finding, Level, not_well, pass};
+use crate::backup::ahead::WHY;
 use crate::host::tools::Version;
 use crate::stack::running::{Container, Health};
 use crate::ui;
@@ -151,6 +152,17 @@ pub(super) fn backup(
     pass("backup", detail)
 }
 
+/// Backups whose time lies in the future.
+pub(super) fn ahead(ids: &[String]) -> Option<Finding> {
+    if ids.is_empty() {
+        return None;
+    }
+    let detail = format!("{} is never `latest`: {WHY}", ids.join(", "));
+    let next =
+        "date --utc; where that is right, keep a newer backup, and delete that folder by hand";
+    Some(not_well(Level::Warn, "backup", detail, next))
+}
+
 /// A container of a service.
 pub(super) fn container(container: &Container) -> Finding {
     let name = &container.service;
@@ -196,6 +208,14 @@ mod tests {
         assert_eq!(environment_file(".env", 0o640).level, Fail);
         assert_eq!(secrets("s", 0o700, 0o755).level, Pass);
         assert_eq!(secrets("s", 0o755, 0o755).level, Fail);
+    }
+
+    #[test]
+    fn backups_from_the_future_are_named() {
+        assert!(ahead(&[]).is_none());
+        let finding = ahead(&["20361231T000000Z".to_owned()]).unwrap();
+        assert_eq!(finding.level, Level::Warn);
+        assert!(finding.detail.contains("20361231T000000Z") && finding.detail.contains("clock"));
     }
 
     #[test]
