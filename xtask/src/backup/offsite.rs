@@ -156,6 +156,8 @@ pub(crate) fn fetch(
     let step = ctx.ui.step(format!("fetch {name} from {place}")).announce();
     let mut command = program(ctx).args(["pull", place, name]).arg(folder);
     if let Some(identity) = identity {
+        // The program runs in the project's folder, and the person may be in another.
+        let identity = std::path::absolute(identity).context("find the file of --identity")?;
         command = command.arg("--identity").arg(identity);
     }
     ctx.run_step(&step, command).context("fetch the copy")?;

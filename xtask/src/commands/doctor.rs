@@ -17,8 +17,8 @@ use crate::commands::status::{self, Migrations};
 use crate::ctx::{Ctx, Invocation};
 use crate::host::disk;
 use crate::host::tools::{COMPOSE_FLOOR, ENGINE_FLOOR, Tools, Version};
-use crate::images::build;
-use crate::stack::project::{Project, shown};
+use crate::images::{Source, build, registry};
+use crate::stack::project::{self, Project, shown};
 use crate::stack::running::{self, Container};
 use crate::stack::wanted::Wanted;
 use crate::stack::{certificate, ports, secrets, wanted};
@@ -179,6 +179,7 @@ fn stack(ctx: &Ctx, project: &Project, has_compose: bool) -> Vec<Finding> {
             findings.push(not_well(Level::Fail, "compose files", detail, "mend the file"));
         }
     }
+    findings.extend(images_of(ctx, project));
     findings.extend(certificate(ctx, project));
     findings.extend(unfinished_restore(ctx, project));
     findings.extend(backup(ctx, project));
@@ -215,6 +216,17 @@ fn services(ctx: &Ctx, project: &Project, wanted: &Wanted) -> Vec<Finding> {
         not_well(Level::Warn, &stray.name, "a container of no service of the Compose files", &next)
     }));
     findings
+}
+
+/// An environment file is written once, and the example goes on with the repository.
+fn images_of(ctx: &Ctx, project: &Project) -> Option<Finding> {
+    if project.image_source().ok()? != Some(Source::Registry) {
+        return None;
+    }
+    let example = crate::env::parse("", &project::example(ctx).ok()?).ok()?;
+    let names = registry::VARIABLES
+        .map(|name| (name, project.value(name), example.get(name).map_or("", String::as_str)));
+    Some(judge::images(&names))
 }
 
 fn stray_volumes(ctx: &Ctx, project: &Project, wanted: &[String]) -> Option<Finding> {

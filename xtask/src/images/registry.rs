@@ -10,7 +10,8 @@ use crate::ctx::{Ctx, Invocation};
 use crate::stack::project::Project;
 
 /// The variables that name the images a stack of this source needs.
-const VARIABLES: [&str; 4] = ["NGINX_IMAGE", "POSTGRES_IMAGE", "REDIS_IMAGE", "RUST_IMAGE"];
+pub(crate) const VARIABLES: [&str; 4] =
+    ["NGINX_IMAGE", "POSTGRES_IMAGE", "REDIS_IMAGE", "RUST_IMAGE"];
 /// How long a registry may be silent before it counts as not there. It answers with the image's
 /// manifest before anything is downloaded.
 const SILENCE_LIMIT: Duration = Duration::from_secs(20);

@@ -55,6 +55,26 @@ pub(super) fn storage(driver: &str) -> Finding {
     not_well(Level::Warn, "storage", detail, next)
 }
 
+/// Images by their variable, as the environment file has them and as the example does. Where they come from is the
+/// person's own choice, and so is a digest.
+pub(super) fn images(names: &[(&str, &str, &str)]) -> Finding {
+    let version = |image: &str| {
+        let tagged = image.split('@').next().unwrap_or_default();
+        tagged.rsplit('/').next().unwrap_or_default().to_owned()
+    };
+    let others = names.iter().filter(|(_, ours, example)| version(ours) != version(example));
+    let others: Vec<String> = others
+        .map(|(name, ours, example)| format!("{name} is {ours}, and {example} there"))
+        .collect();
+    if others.is_empty() {
+        return pass("images", "of the versions in .env.example");
+    }
+    let detail = format!("other versions than in .env.example: {}", others.join("; "));
+    let next = "take the lines over into the environment file (docs/images.md first, for PostgreSQL and Redis), then \
+                cargo xtask up";
+    not_well(Level::Warn, "images", detail, next)
+}
+
 /// Bytes free where the engine keeps its data.
 pub(super) fn disk(free: u64) -> Finding {
     let next = "docker system df, and cargo clean";
@@ -208,6 +228,22 @@ mod tests {
         assert_eq!(environment_file(".env", 0o640).level, Fail);
         assert_eq!(secrets("s", 0o700, 0o755).level, Pass);
         assert_eq!(secrets("s", 0o755, 0o755).level, Fail);
+    }
+
+    #[test]
+    fn an_image_is_another_by_its_version_and_not_by_where_it_comes_from() {
+        let one =
+            |ours, example| images(&[("A", "same:1", "same:1"), ("NGINX_IMAGE", ours, example)]);
+        assert_eq!(one("nginx:1.28", "nginx:1.28").level, Level::Pass);
+        assert_eq!(
+            one("mirror.example:5000/library/nginx:1.28@sha256:ab", "nginx:1.28").level,
+            Level::Pass
+        );
+        let finding = one("nginx:1.26@sha256:ab", "nginx:1.28");
+        assert_eq!(finding.level, Level::Warn);
+        assert!(
+            finding.detail.ends_with("NGINX_IMAGE is nginx:1.26@sha256:ab, and nginx:1.28 there")
+        );
     }
 
     #[test]
