@@ -35,7 +35,17 @@ folder=$(docker inspect --format \
 
 # Both are whole before the first gets its name; nginx reads them at a reload only.
 aside=$(mktemp -d "$folder/.renewal.XXXXXX")
-trap 'rm -rf "$aside"' EXIT
+is_good=no
+# With a pair that it refuses, or half of a pair, nginx would not start again: whatever ends this before nginx has
+# said that the pair is good puts the one before back.
+trap 'put_back; rm -rf "$aside"' EXIT
+trap 'exit 1' HUP INT TERM
+put_back() {
+    [ "$is_good" = no ] || return 0
+    for file in privkey.pem fullchain.pem; do
+        [ ! -e "$aside/before-$file" ] || mv "$aside/before-$file" "$folder/$file"
+    done
+}
 install -o "$NGINX_USER" -g "$NGINX_USER" -m 0400 "$new/privkey.pem" "$aside/privkey.pem"
 install -m 0644 "$new/fullchain.pem" "$aside/fullchain.pem"
 sync "$aside/privkey.pem" "$aside/fullchain.pem"
@@ -44,20 +54,14 @@ for file in privkey.pem fullchain.pem; do
     mv "$aside/$file" "$folder/$file"
 done
 
-# With a pair that it refuses, nginx would not start again.
-put_back() {
-    for file in privkey.pem fullchain.pem; do
-        [ ! -e "$aside/before-$file" ] || mv "$aside/before-$file" "$folder/$file"
-    done
-}
-
 if [ "$(docker inspect --format '{{.State.Running}}' "$nginx")" != true ]; then
+    is_good=unknown
     echo "the certificate is in its place; nginx of $project does not run, and reads it when it starts" >&2
     exit 0
 fi
 if ! docker exec "$nginx" nginx -t -q; then
-    put_back
     fail "nginx refuses the new certificate, and the one before is back in its place"
 fi
+is_good=yes
 docker exec "$nginx" nginx -s reload
 echo "nginx of $project shows the certificate of $new" >&2
