@@ -203,9 +203,11 @@ async fn connect(
         .set_number_of_retries(1)
         .set_max_delay(Duration::from_millis(200));
     let mut manager = ConnectionManager::new_with_config(client, options).await?;
-    // LOADING and a read-only replica answer the handshake, and this not.
-    redis::cmd("PING").exec_async(&mut manager).await?;
-    Ok(manager)
+    // LOADING answers the handshake, and this not. One that cannot persist refuses it, too, and can be read.
+    match redis::cmd("PING").exec_async(&mut manager).await {
+        Err(error) if !refuses_writes(&error) => Err(error),
+        _ => Ok(manager),
+    }
 }
 
 /// Whether Redis reads and does not write: it cannot persist, or is no primary (any more).

@@ -5,10 +5,20 @@
 #     docker exec CONTAINER admin-cli [ARG...]
 set -eu
 
-# While the password changes the file holds several, the new one first, and the server knows any of them.
-while read -r REDISCLI_AUTH; do
-    case $REDISCLI_AUTH in "" | "#"*) continue ;; esac
-    export REDISCLI_AUTH
-    [ "$(redis-cli --user admin ping 2>&1 </dev/null)" != PONG ] || break
+# While the password changes the file holds several, the new one first, and the server knows any of them. A server that
+# loads, is busy or cannot persist refuses to answer `ping`, but not the password.
+found=
+while read -r password; do
+    case $password in "" | "#"*) continue ;; esac
+    : "${found:=$password}"
+    case $(REDISCLI_AUTH=$password redis-cli --user admin ping 2>&1 </dev/null) in
+    *WRONGPASS* | *"AUTH failed"*) ;;
+    *)
+        found=$password
+        break
+        ;;
+    esac
 done </run/secrets/redis_admin_password
+REDISCLI_AUTH=$found
+export REDISCLI_AUTH
 exec redis-cli --user admin "$@"

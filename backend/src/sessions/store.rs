@@ -99,7 +99,10 @@ impl Sessions {
         };
         let session: Session = serde_json::from_str(&record).map_err(Error::internal)?;
         if session.is_over() {
-            self.end(id).await?;
+            // Over it is, whether or not Redis forgets it now.
+            if let Err(error) = self.end(id).await {
+                tracing::warn!(%error, "a session that is over could not be removed");
+            }
             return Ok(None);
         }
         Ok(Some(session))

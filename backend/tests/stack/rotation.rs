@@ -13,7 +13,7 @@ use crate::{
     app::{App, random_hex},
     database::{name, run_sql},
     redis_user::RedisUser,
-    support::{Person, session_cookie, while_redis_has_room},
+    support::{NoWrites, Person, session_cookie, while_redis_has_room},
 };
 
 /// A change that does not come about within this time will not come about.
@@ -116,6 +116,22 @@ fn a_session_of_the_previous_key_is_ended_like_any_other() {
     person.call("PUT", "/api/account/password", &[], change.to_string().into_bytes()).expect(200);
     app.ask_with_cookie(&second).problem(401);
     assert_eq!(app.keys("session").len(), 1);
+}
+
+/// It cannot be moved then, and is there all the same.
+#[test]
+fn a_session_of_the_previous_key_is_found_while_redis_takes_no_write() {
+    let app = App::spawn();
+    let old = app.secrets.read("SESSION_SECRET").remove(0);
+    let mut person = app.person();
+    let cookie = session_cookie(&person.enter("/api/accounts").expect(201));
+    app.secrets.write("SESSION_SECRET", &[&random_hex(64), &old]);
+    until_accepted(&app.config.session_secret, 2);
+    {
+        let _no_writes = NoWrites::new();
+        app.ask_with_cookie(&cookie).expect(200);
+    }
+    app.ask_with_cookie(&cookie).expect(200);
 }
 
 /// A replica that has not looked at the file yet meets a session of one that has.

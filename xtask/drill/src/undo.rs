@@ -13,7 +13,8 @@ use anyhow::{Context, Result};
 use crate::root::Root;
 
 /// Reads until the other end of its pipe is closed, by whatever end, and then does what it read.
-const WAITER: &str = "trap '' HUP INT TERM; undo=$(cat); eval \"$undo\"";
+const WAITER: &str =
+    "trap '' HUP INT TERM; undo=$(cat); case $undo in *forget) ;; *) eval \"$undo\" ;; esac";
 /// How long undoing may take. A waiter that needs longer goes on alone.
 const LIMIT: Duration = Duration::from_secs(8);
 
@@ -61,8 +62,11 @@ impl Undo {
 
     /// Everything was put right otherwise.
     pub fn forget(mut self) {
-        // One that is gone already undoes nothing either.
-        let _ = self.waiter.kill();
+        // By its pipe, because a signal would end the client of a container and not what waits in it. One that is
+        // gone already undoes nothing either.
+        if let Some(pipe) = &mut self.pipe {
+            let _ = writeln!(pipe, "forget");
+        }
     }
 }
 

@@ -114,6 +114,7 @@ pub(crate) fn test(ctx: &Ctx, args: &TestArgs) -> Result<()> {
     let mut checks = Checks::new(ctx);
     if !args.names.is_empty() {
         setup::ensure(ctx)?;
+        packages::ensure_programs(ctx, &PROGRAMS, "run the tests")?;
         let targets = named::targets(ctx, &args.names)?;
         on_a_stack_of_their_own(ctx, &mut checks, args.keep, |checks, trial| {
             named::check(ctx, checks, trial, &targets, &args.names)

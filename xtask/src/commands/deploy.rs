@@ -59,7 +59,12 @@ pub(crate) fn deploy(ctx: &Ctx, env_file: &Path, args: &DeployArgs) -> Result<()
         let deploy = Deploy { ctx, prepared: &prepared, plan: &plan, service, args };
         failed += match service.switch_over {
             Some(_) => deploy.carry_out()?,
-            None => deploy.promote().map(|()| 0)?,
+            None => deploy.promote().map(|()| 0).with_context(|| {
+                format!(
+                    "{} is not ready; what was replaced before it serves, and `cargo xtask up` goes on from here",
+                    service.name
+                )
+            })?,
         };
     }
     rotation::settle_all(ctx, project)?;

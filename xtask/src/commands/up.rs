@@ -58,7 +58,9 @@ pub(crate) fn up(ctx: &Ctx, env_file: &Path, args: &UpArgs) -> Result<()> {
     }
     if project.is_production()
         && let Ok(steps) = plan.without_a_pause(wanted)
-        && let Some(step) = steps.first()
+        && let Some(step) = steps.iter().find(|step| {
+            wanted.service(&step.service).is_some_and(|service| service.switch_over.is_some())
+        })
     {
         ctx.ui.say(format!(
             "{} does not answer for a moment now; next time, `cargo xtask deploy` replaces it without a pause",

@@ -190,7 +190,8 @@ fn patiently(
 }
 
 fn is_about_the_lists(error: &Error) -> bool {
-    format!("{error:#}").contains("/apt/lists/lock")
+    let said = format!("{error:#}");
+    said.contains("Could not get lock") && said.contains("/apt/lists/lock")
 }
 
 /// Sees to it that commands may run as root: sudo asks for its password once, on the terminal, before

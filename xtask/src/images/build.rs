@@ -41,7 +41,8 @@ pub(crate) struct Built {
 /// An image that this project builds.
 struct Target<'a> {
     service: &'a Service,
-    inputs: String,
+    /// A digest of what it is made from; none where only BuildKit knows.
+    inputs: Option<String>,
 }
 
 impl Target<'_> {
@@ -124,7 +125,10 @@ pub(crate) fn out_of_date(
 ) -> Result<Vec<String>> {
     let mut targets = targets(ctx, project, wanted, source)?;
     keep_stale(ctx, &mut targets, here);
-    Ok(names(&targets))
+    // Nobody knows of the others before they are built; mostly nothing changed.
+    targets.retain(|target| target.inputs.is_some());
+    let is_stale = |service: &&Service| targets.iter().any(|t| t.service.image == service.image);
+    Ok(wanted.services.iter().filter(is_stale).map(|service| service.name.clone()).collect())
 }
 
 /// The ids that the services' images have here, by reference.
@@ -140,7 +144,8 @@ fn keep_stale(ctx: &Ctx, targets: &mut Vec<Target>, here: &BTreeMap<String, Stri
     let memory = Memory::read(ctx);
     targets.retain(|target| {
         let id = here.get(&target.service.image).map(String::as_str);
-        !memory.is_current(&target.service.image, &target.inputs, id)
+        let inputs = target.inputs.as_ref();
+        !inputs.is_some_and(|inputs| memory.is_current(&target.service.image, inputs, id))
     });
 }
 
@@ -161,9 +166,11 @@ fn targets<'a>(
         let inputs = match (service.name.as_str(), source) {
             (BACKEND, Source::Registry) => {
                 let rust = project.value("RUST_IMAGE");
-                inputs::digest(ctx.root(), &BACKEND_INPUTS, &["registry", rust])?
+                Some(inputs::digest(ctx.root(), &BACKEND_INPUTS, &["registry", rust])?)
             }
-            (BACKEND, Source::Distro) => inputs::digest(ctx.root(), &BACKEND_INPUTS, &["distro"])?,
+            (BACKEND, Source::Distro) => {
+                Some(inputs::digest(ctx.root(), &BACKEND_INPUTS, &["distro"])?)
+            }
             _ => inputs_of(ctx, project, described)?,
         };
         targets.push(Target { service, inputs });
@@ -173,12 +180,13 @@ fn targets<'a>(
 
 /// What an image that is not the backend's is made from: the files of its folder. Where that is all of the
 /// repository, or lies outside of it, only BuildKit knows whether anything changed, and is asked each time.
-fn inputs_of(ctx: &Ctx, project: &Project, build: &Build) -> Result<String> {
+fn inputs_of(ctx: &Ctx, project: &Project, build: &Build) -> Result<Option<String>> {
     let folder = build.context.strip_prefix(ctx.root()).unwrap_or(Path::new(""));
     if folder == Path::new("") {
-        return crate::env::random_hex(32);
+        return Ok(None);
     }
-    inputs::digest(ctx.root(), &[folder], &[project.value("DISTRO_MIRROR"), &build.described])
+    let values = [project.value("DISTRO_MIRROR"), &build.described];
+    inputs::digest(ctx.root(), &[folder], &values).map(Some)
 }
 
 /// The compiler keeps the processor busy and the other images the network: both at once.
@@ -286,8 +294,8 @@ fn joined(thread: thread::ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
 
 fn remember(ctx: &Ctx, built: &[&Target], ids: &BTreeMap<String, String>) -> Result<()> {
     for target in built {
-        if let Some(id) = ids.get(&target.service.image) {
-            Memory::remember(ctx, &target.service.image, target.inputs.clone(), id.clone())?;
+        if let (Some(id), Some(inputs)) = (ids.get(&target.service.image), &target.inputs) {
+            Memory::remember(ctx, &target.service.image, inputs.clone(), id.clone())?;
         }
     }
     Ok(())

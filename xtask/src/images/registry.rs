@@ -40,12 +40,16 @@ pub(crate) fn provide(ctx: &Ctx, project: &Project) -> Result<()> {
 /// # Errors
 /// One of them cannot be had, or the environment file cannot be written.
 pub(crate) fn renew(ctx: &Ctx, project: &mut Project) -> Result<()> {
+    let here = super::ids(ctx, &VARIABLES.map(|name| project.value(name)))?;
     let mut renewed = Vec::new();
     for name in VARIABLES {
         let reference = project.value(name);
         let tagged = reference.split('@').next().unwrap_or_default();
         let is_tagged = super::without_tag(tagged) != tagged;
-        if is_tagged && (tagged != reference || digest_of(ctx, reference)?.is_some()) {
+        let is_pinned = tagged != reference;
+        let is_built =
+            here.contains_key(reference) && !is_pinned && digest_of(ctx, reference)?.is_none();
+        if is_tagged && !is_built {
             renewed.push((name, reference.to_owned(), tagged.to_owned()));
         }
     }
@@ -104,20 +108,32 @@ impl fmt::Display for Answered {
 /// its interface lists them (OCI distribution, error codes), or because it had given another image. Anything
 /// else, a name that does not resolve, a proxy in between, silence, means that there is none for this host.
 pub(crate) fn has_answered(error: &Error) -> bool {
-    const REFUSALS: [&str; 9] = [
+    const SILENCES: [&str; 6] = [
+        "dial tcp",
+        "no such host",
+        "i/o timeout",
+        "proxyconnect",
+        "said nothing",
+        "tls handshake",
+    ];
+    const REFUSALS: [&str; 11] = [
         "manifest unknown",
-        "not found",
-        "pull access denied",
+        "name unknown",
+        // containerd's words for both.
+        ": not found",
+        "denied",
         "unauthorized",
+        "no basic auth credentials",
         "toomanyrequests",
-        "429",
+        "too many requests",
         "no matching manifest",
         // Of the client and the engine: no registry helps against these.
         "invalid reference format",
         "no space left on device",
     ];
     let said = format!("{error:#}").to_lowercase();
-    error.is::<Answered>() || REFUSALS.iter().any(|refusal| said.contains(refusal))
+    let has = |words: &[&str]| words.iter().any(|words| said.contains(words));
+    error.is::<Answered>() || has(&REFUSALS) && !has(&SILENCES)
 }
 
 /// Pins production's images: writes the digest that the registry gave behind each tag, so that every
@@ -188,6 +204,8 @@ mod tests {
             "pull access denied for ngnix, repository does not exist or may require 'docker login'",
             "toomanyrequests: You have reached your unauthenticated pull rate limit.",
             "no matching manifest for linux/riscv64 in the manifest list entries",
+            "Head \"https://ghcr.io/v2/a/b/manifests/1\": denied: denied",
+            "failed to resolve reference \"docker.io/library/x:1\": docker.io/library/x:1: not found",
             "invalid reference format: repository name (Bad) must be lowercase",
         ];
         for said in refusals {
@@ -197,6 +215,8 @@ mod tests {
             "Get \"https://registry-1.docker.io/v2/\": dial tcp: lookup registry-1.docker.io: no such host",
             "Get \"http://127.0.0.1:1/v2/\": dial tcp 127.0.0.1:1: connect: connection refused",
             "proxyconnect tcp: dial tcp 10.0.0.1:3128: i/o timeout",
+            "dial tcp: lookup x on 10.0.0.2:53: read udp 10.0.0.5:42917->10.0.0.2:53: i/o timeout",
+            "received unexpected HTTP status: 404 page not found",
             "`docker pull x` said nothing for 20 s, or took more than 15 min",
         ];
         for said in silences {

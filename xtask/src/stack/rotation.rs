@@ -66,7 +66,7 @@ pub(crate) fn settle_all(ctx: &Ctx, project: &Project) -> Result<()> {
         let of_service = |c: &&Container| c.service == password.service() && c.is_running();
         if let Some(container) = containers.iter().find(of_service) {
             settle(ctx, project, name, *password, &container.id)?;
-            ctx.ui.say(format!("finished the rotation of {name}, which was interrupted"));
+            ctx.ui.say(format!("{name} is new; the previous value is not accepted any more"));
         }
     }
     Ok(())

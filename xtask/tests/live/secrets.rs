@@ -170,6 +170,8 @@ fn secrets_may_come_from_a_command() {
     // All of them are others, and the next command is no rotation: nobody is signed out for that.
     let mut visitor = Visitor::new(&stand);
     visitor.sign_up();
+    let mut away = Visitor::new(&stand);
+    away.sign_up();
     let started = stand.started_at("backend");
     let other = |(name, value): &(String, String)| {
         format!("{name}={}\n", value.replace(['1', '2', '3'], "0").replace(['a', 'b'], "f"))
@@ -189,9 +191,13 @@ fn secrets_may_come_from_a_command() {
             "{name} is not settled"
         );
     }
+    // Somebody had the key who should not: the source has its new value already, and what it signed ends now.
+    let rotate = ["env", "rotate", "SESSION_SECRET", "--grace", "0s"];
+    stand.xtask(&rotate).ok().says(&["no previous value of SESSION_SECRET is accepted"]);
     stand.xtask(&["down"]).ok();
     stand.up().ok();
     assert!(visitor.sees("after all secrets changed"));
+    assert_eq!(away.get("/api/session").0, 401);
 }
 
 /// A visitor who never stops: reads and writes until told to, and keeps every failure.

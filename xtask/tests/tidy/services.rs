@@ -35,7 +35,9 @@ fn every_service_says_how_it_is_probed_restarted_and_stopped() {
     let text = repo::file("compose.yaml").text;
     let policy = anchor(&text, "x-service");
     let services = entries(&text, "services");
-    assert_eq!(services.len(), 4, "nginx, backend, postgres, redis: {:?}", services.keys());
+    for name in ["nginx", "backend", "postgres", "redis"] {
+        assert!(services.contains_key(name), "{name} is not among {:?}", services.keys());
+    }
     let mut findings = Vec::new();
     for (name, lines) in &services {
         let has_policy = lines.iter().any(|line| line == "<<: *service");

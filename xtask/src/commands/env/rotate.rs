@@ -47,6 +47,14 @@ pub(super) fn rotate(ctx: &Ctx, env_file: &Path, name: &str, grace: Duration) ->
     }
     let before = secrets::read(&path)
         .with_context(|| format!("read the secret in force, {}", project::shown(ctx, &path)))?;
+    let ends_previous = password.is_none() && grace.is_zero();
+    if ends_previous
+        && source != Source::File
+        && before.first().map(String::as_str) == Some(project.value(name))
+    {
+        // The source gave its new value to an `up` already; what is left is the end of the others.
+        return end_previous(ctx, &project, name);
+    }
     let value = next_value(&project, &variable, &source, &before)?;
     if ctx.is_dry_run() {
         ctx.ui.say(format!("  would give {name} of `{}` a new value", project.name));
@@ -70,7 +78,23 @@ pub(super) fn rotate(ctx: &Ctx, env_file: &Path, name: &str, grace: Duration) ->
         rotation::settle(ctx, &project, name, password, &container)?;
     }
     step.done("");
+    if ends_previous {
+        return end_previous(ctx, &project, name);
+    }
     say_new(ctx, name, password, until);
+    Ok(())
+}
+
+/// Leaves the value in force as the only one, at once.
+fn end_previous(ctx: &Ctx, project: &Project, name: &str) -> Result<()> {
+    if ctx.is_dry_run() {
+        ctx.ui.say(format!("  would end every previous value of {name}"));
+        return Ok(());
+    }
+    let path = secrets::file(ctx, project, name);
+    secrets::drop_previous(&path)
+        .with_context(|| format!("write {}", project::shown(ctx, &path)))?;
+    ctx.ui.say(format!("no previous value of {name} is accepted any more"));
     Ok(())
 }
 
