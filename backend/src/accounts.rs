@@ -4,6 +4,8 @@ mod email;
 mod password;
 mod queries;
 
+use std::time::Duration;
+
 use axum::{
     extract::State,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
@@ -109,6 +111,8 @@ async fn sign_up(
     Ok((StatusCode::CREATED, session))
 }
 
+/// How long the answer may take. Then there is time left to find out, before the request's own deadline.
+const COMMIT_DEADLINE: Duration = Duration::from_secs(3);
 /// Where the database cannot be asked either.
 const MADE_OR_NOT: &str = "The connection to the database broke, so that the account may have been made: try to \
                            sign in, and sign up again if that is refused.";
@@ -122,7 +126,8 @@ async fn commit(
     unknown: &'static str,
     counts: impl AsyncFnOnce() -> Result<bool, Error>,
 ) -> Result<(), Error> {
-    let Err(error) = transaction.commit().await else { return Ok(()) };
+    let committed = db::answered(COMMIT_DEADLINE, transaction.commit()).await;
+    let Err(error) = committed else { return Ok(()) };
     if !db::is_unavailable(&error) {
         return Err(error.into());
     }

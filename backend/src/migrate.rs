@@ -202,6 +202,9 @@ async fn apply_in_transaction(
     asked_for_file("SET lock_timeout", quick, timeout).await?;
     // The simple protocol: a file holds many statements.
     sqlx::raw_sql(AssertSqlSafe(migration.sql.as_str())).execute(&mut *transaction).await?;
+    // What the file left for its end (deferred constraints) is a part of it, and takes as long as it needs. In COMMIT it
+    // would have to be done before a deadline.
+    sqlx::raw_sql("SET CONSTRAINTS ALL IMMEDIATE").execute(&mut *transaction).await?;
     let record = history::record(&mut transaction, migration, start.elapsed());
     asked_for_file(RECORD, quick, record).await?;
     asked_for_file("COMMIT", LONG_DEADLINE, transaction.commit()).await
@@ -230,7 +233,8 @@ async fn apply_alone(
         return Err(error);
     }
     let record = history::record(connection, migration, start.elapsed());
-    asked_for_file(RECORD, db::ANSWER_DEADLINE, record).await
+    // There is no way back any more: after a long build the disk may be busy for a while.
+    asked_for_file(RECORD, LONG_DEADLINE, record).await
 }
 
 /// Removes the invalid indexes that an earlier try of the file has left: the lock keeps other migrators
@@ -276,7 +280,9 @@ fn failure(migration: &Migration, error: &sqlx::Error) -> MigrateError {
     };
     let kept = if error.as_database_error().is_none() && migration.transactional {
         "Whether all of it was kept or nothing, the next run finds out"
-    } else if migration.transactional || sql::makes_index(&migration.sql) {
+    } else if migration.transactional
+        || error.as_database_error().is_some() && sql::makes_index(&migration.sql)
+    {
         "Nothing of it was kept"
     } else {
         "It is no transaction, so that a part of it may have been done"

@@ -50,19 +50,29 @@ REVOKE ALL ON DATABASE :"db", postgres, template1 FROM PUBLIC;
 GRANT CONNECT ON DATABASE :"db" TO :"app", backup;
 GRANT CONNECT ON DATABASE postgres, template1 TO backup;
 
+SELECT NOT EXISTS (
+  SELECT FROM pg_default_acl, aclexplode(defaclacl) AS entry
+  WHERE defaclrole = 'owner'::regrole AND defaclobjtype = 'r' AND defaclnamespace = 0
+    AND grantee = (SELECT oid FROM pg_roles WHERE rolname = :'app')
+) AS app_is_new \gset
+
 -- What the owner's migrations will create, the application may use: rows, not tables.
 ALTER DEFAULT PRIVILEGES FOR ROLE owner GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO :"app";
 ALTER DEFAULT PRIVILEGES FOR ROLE owner GRANT USAGE, SELECT ON SEQUENCES TO :"app";
 
 -- What they have created already, as after a restore from a stack where PG_USER was another name: the
 -- application gets what its former name has there, and no more, because a migration may have taken
--- rights away. The former name is who may write rows by default, as above, and is not the present one.
-WITH former AS (
+-- rights away; once, when this file first meets the new name, because a later one may do so again. The former name
+-- is who may write rows by default, as above, and is not the present one. Of two nobody can tell which it was.
+WITH candidates AS (
   SELECT entry.grantee FROM pg_default_acl, aclexplode(defaclacl) AS entry
-  WHERE defaclrole = 'owner'::regrole AND defaclobjtype = 'r'
+  WHERE :'app_is_new'::boolean
+    AND defaclrole = 'owner'::regrole AND defaclobjtype = 'r' AND defaclnamespace = 0
     AND privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
     AND grantee NOT IN (0, 'owner'::regrole, (SELECT oid FROM pg_roles WHERE rolname = :'app'))
   GROUP BY entry.grantee HAVING count(DISTINCT privilege_type) = 4
+), former AS (
+  SELECT grantee FROM candidates WHERE (SELECT count(*) FROM candidates) = 1
 ), things (kind, name, acl, part) AS (
   SELECT 'SCHEMA', format('%I', nspname), nspacl, '' FROM pg_namespace
   UNION ALL

@@ -11,7 +11,7 @@ mod console;
 pub(crate) mod drill;
 mod exchange;
 mod facts;
-mod fit;
+pub(crate) mod fit;
 mod lanes;
 pub(crate) mod load;
 pub(crate) mod manifest;

@@ -48,8 +48,9 @@ pub(super) async fn was_made(
         Err(error) => return Err(error),
     }
     drop(transaction);
-    // Another sign-up may have been faster with the same address.
-    Ok(find(db, id).await?.is_some())
+    // Another sign-up may have been faster with the same address, and may even have the number, which a sequence
+    // gives again after a crash. The hash is salted: nobody else has it.
+    still_has_hash(db, id, hash).await
 }
 
 pub(super) async fn find(db: &Database, id: i64) -> Result<Option<Account>, Error> {

@@ -95,7 +95,9 @@ impl Lock {
     pub async fn check(&mut self) -> Result<(), MigrateError> {
         let query =
             format!("SELECT EXISTS (SELECT FROM pg_locks WHERE {HELD} AND pid = pg_backend_pid())");
-        let look = sqlx::query_scalar(AssertSqlSafe(query)).bind(KEY).fetch_one(&mut self.0);
+        // Not prepared: `DISCARD ALL` takes what was, and this has to notice it.
+        let look = sqlx::query_scalar(AssertSqlSafe(query)).persistent(false);
+        let look = look.bind(KEY).fetch_one(&mut self.0);
         let is_held: bool = asked("checking that the migration lock is still held", look).await?;
         if is_held {
             return Ok(());

@@ -103,14 +103,25 @@ impl Tables {
                 drop.constraint_name_ref()
                     .and_then(|named| self.checks.remove(&place(named.syntax())));
             }
-            // A check goes with its column; and under another name nothing is known of it.
-            AlterTableAction::DropColumn(_)
-            | AlterTableAction::RenameColumn(_)
-            | AlterTableAction::RenameConstraint(_)
+            // A check goes with its column, and has another one after a new name.
+            AlterTableAction::DropColumn(drop) => self.forget_column(table, drop.syntax()),
+            AlterTableAction::RenameColumn(rename) => self.forget_column(table, rename.syntax()),
+            // Under another name nothing is known of it.
+            AlterTableAction::RenameConstraint(_)
             | AlterTableAction::TableRenameTo(_)
             | AlterTableAction::SetSchema(_) => self.forget(table),
             _ => {}
         }
+    }
+
+    /// Forgets the checks of a column that an action names, and of whatever else it names.
+    fn forget_column(&mut self, table: &str, action: &SyntaxNode) {
+        let text = action.text().to_string().to_lowercase();
+        let is_word = |c: char| c.is_alphanumeric() || c == '_';
+        let words: Vec<&str> = text.split(|c| !is_word(c)).collect();
+        self.checks.retain(|(of, _), check| {
+            of != table || !check.columns.iter().any(|column| words.contains(&column.as_str()))
+        });
     }
 
     fn forget(&mut self, table: &str) {

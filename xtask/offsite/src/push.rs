@@ -19,11 +19,7 @@ use crate::transfer;
 pub async fn push(folder: &Path, place: &Place, recipients: &[String]) -> Result<Index> {
     let name =
         folder.file_name().and_then(|name| name.to_str()).context("the folder has no name")?;
-    ensure!(
-        place.index(name).await?.is_none(),
-        "{} is a whole copy already; nothing was changed",
-        place.show(name)
-    );
+    expect_none(place, name).await?;
     let keys = recipients.iter().map(|text| parse(text)).collect::<Result<Vec<Recipient>>>()?;
     let mut index = Index { recipients: recipients.to_vec(), ..Index::default() };
     let suffix = if keys.is_empty() { "" } else { ENCRYPTED };
@@ -40,6 +36,8 @@ pub async fn push(folder: &Path, place: &Place, recipients: &[String]) -> Result
         println!("{object}  {} bytes", stored.bytes);
         index.objects.insert(object, stored);
     }
+    // Another host may have been faster meanwhile: what would be cleared away is its copy then.
+    expect_none(place, name).await?;
     clear(place, name, &index).await?;
     let text = serde_json::to_vec_pretty(&index)?;
     place
@@ -54,6 +52,12 @@ pub async fn push(folder: &Path, place: &Place, recipients: &[String]) -> Result
         place.show(name)
     );
     Ok(index)
+}
+
+async fn expect_none(place: &Place, name: &str) -> Result<()> {
+    let index = place.index(name).await?;
+    ensure!(index.is_none(), "{} is a whole copy already; nothing was changed", place.show(name));
+    Ok(())
 }
 
 /// Deletes what a push that was interrupted has left in the other form: readable by everybody beside the

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::catalogue::{self, Backup};
-use super::fit;
+use super::fit::{self, NoRoom};
 use super::load::{self, Comparison, Load};
 use super::manifest::{Server, VERIFICATION};
 use super::partial;
@@ -132,8 +132,12 @@ pub(crate) fn drill(ctx: &Ctx, backup: &Backup) -> Result<Verification> {
         .and_then(|()| restore_beside(ctx, backup, claim.name(), &mut verification));
     let removed = trial::remove_claimed(&ctx.shielded(), &claim);
     let drilled = drilled.and_then(|()| removed.context("remove the drill's containers"));
-    // A drill that was interrupted says nothing about the backup.
+    // A drill that was interrupted, or not begun, says nothing about the backup.
     ctx.check_interrupted()?;
+    if drilled.as_ref().is_err_and(|error| error.is::<NoRoom>()) {
+        drilled.with_context(|| format!("verify the backup {}", backup.id()))?;
+        return Ok(verification);
+    }
     let failure = drilled.as_ref().err().map(|error| format!("{error:#}"));
     let verification = verification.ended(failure, result(backup).as_ref());
     write(backup, &verification)?;

@@ -1,5 +1,6 @@
 //! Whether a backup can go into the servers that run.
 
+use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -89,13 +90,24 @@ pub(super) fn drill(ctx: &Ctx, container: &str, backup: &Backup) -> Result<()> {
     let manifest = &backup.manifest;
     let df = Invocation::new("docker").args(["exec", container, "df", "-Pk", KEYS]);
     let snapshot = manifest.files.get(&manifest.redis.file).map_or(0, |file| file.raw_bytes);
-    judge_drill(room(ctx, df)?, needed(manifest).saturating_add(snapshot))
+    judge_drill(room(ctx, df)?, needed(manifest).saturating_add(snapshot)).context(NoRoom)
+}
+
+/// A mark on the error of a drill that was not begun, and so says nothing about the backup.
+#[derive(Debug)]
+pub(crate) struct NoRoom;
+
+impl fmt::Display for NoRoom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("there is no room to try it")
+    }
 }
 
 fn judge_drill(free: u64, needed: u64) -> Result<()> {
     ensure!(
         needed.saturating_add(RESERVE) < free,
-        "the disk of the engine's volumes has {} left, and the servers of the drill need about {}, beside {} \
+        "the disk of the engine's volumes has {} left, and the servers of the drill need about {} (by the size that the databases had, bloat \
+         included), beside {} \
          for what the stack writes meanwhile: a full disk would stop its database. Nothing was \
          restored; make room (`cargo xtask doctor` and `docker system df` show what takes it), or pull \
          the backup on another host and verify it there",

@@ -24,17 +24,26 @@ const LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
 /// # Errors
 /// `BACKUP_REMOTE` is empty, or a folder that is not there.
 pub(crate) fn place(ctx: &Ctx, project: &Project) -> Result<String> {
+    expect_a_place(ctx, project)?;
     let remote = project.value("BACKUP_REMOTE");
-    ensure!(
-        !remote.is_empty(),
-        "BACKUP_REMOTE is empty: set it to s3://BUCKET/PREFIX or to a folder in {}",
-        crate::stack::project::shown(ctx, &project.env_file)
-    );
     let remote = absolute(ctx, remote.trim_end_matches('/'));
     if !is_address(&remote) {
         expect_folder(Path::new(&remote))?;
     }
     Ok(format!("{remote}/{}", project.name))
+}
+
+/// Whether a place was named at all.
+///
+/// # Errors
+/// `BACKUP_REMOTE` is empty.
+pub(crate) fn expect_a_place(ctx: &Ctx, project: &Project) -> Result<()> {
+    ensure!(
+        !project.value("BACKUP_REMOTE").is_empty(),
+        "BACKUP_REMOTE is empty: set it to s3://BUCKET/PREFIX or to a folder in {}",
+        crate::stack::project::shown(ctx, &project.env_file)
+    );
+    Ok(())
 }
 
 /// The folder of `BACKUP_REMOTE` is never made: where it is missing, its disk is not mounted, and the
@@ -50,6 +59,22 @@ fn expect_folder(remote: &Path) -> Result<()> {
         ),
         Err(error) => {
             Err(error).with_context(|| format!("look at {} (BACKUP_REMOTE)", remote.display()))
+        }
+    }
+}
+
+/// Two pushes of one backup, one of them encrypted, would take each other's objects for leftovers.
+fn alone(ctx: &Ctx) -> Result<fs::File> {
+    fs::create_dir_all(ctx.state_dir()).context("make target/xtask")?;
+    let path = ctx.state_dir().join("push.lock");
+    let lock = fs::File::create(&path).with_context(|| format!("write {}", path.display()))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(fs::TryLockError::WouldBlock) => {
+            bail!("another `backup push` of this checkout goes on; try again when it has ended")
+        }
+        Err(fs::TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("lock {}", path.display()))
         }
     }
 }
@@ -85,6 +110,7 @@ pub(crate) struct Copied {
 /// The backup is damaged, or the place does not take it.
 pub(crate) fn push(ctx: &Ctx, project: &Project, backup: &Backup) -> Result<Copied> {
     let place = place(ctx, project)?;
+    let _alone = alone(ctx)?;
     catalogue::check(ctx, backup)?;
     let recipients: Vec<&str> = project.value("BACKUP_RECIPIENTS").split_whitespace().collect();
     if recipients.is_empty() && is_address(&place) {

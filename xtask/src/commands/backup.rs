@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::backup::ahead::{self, is_ahead};
 use crate::backup::catalogue::{self, Backup, Catalogue};
+use crate::backup::fit::NoRoom;
 use crate::backup::postgres::Postgres;
 use crate::backup::replaced::{self, Replaced};
 use crate::backup::{drill, offsite, take};
@@ -67,8 +68,11 @@ pub(crate) fn backup(ctx: &Ctx, env_file: &Path, args: &BackupArgs) -> Result<()
 fn take(ctx: &Ctx, project: &Project, catalogue: &Catalogue, args: &BackupArgs) -> Result<()> {
     let servers = take::servers(ctx, project)?;
     if args.push {
-        // Better now than after an hour's work.
-        offsite::place(ctx, project)?;
+        // Better now than after an hour's work. A disk that is not mounted costs the copy, and not the backup.
+        offsite::expect_a_place(ctx, project)?;
+        if let Err(error) = offsite::place(ctx, project) {
+            ctx.ui.warn(format!("{error:#}. The backup itself is made all the same"));
+        }
     }
     if ctx.is_dry_run() {
         ctx.ui.say(format!(
@@ -100,13 +104,18 @@ fn take(ctx: &Ctx, project: &Project, catalogue: &Catalogue, args: &BackupArgs) 
         ui::bytes(backup.manifest.bytes()),
         shown(ctx, &backup.folder)
     ));
-    if args.verify {
-        verify(ctx, &backup, &FormatArgs { format: Format::Text })?;
+    let verified = match args.verify {
+        true => verify(ctx, &backup, &FormatArgs { format: Format::Text }),
+        false => Ok(()),
+    };
+    // Where there is no room to try it, a copy elsewhere is needed all the more. One that was tried in vain is none.
+    if verified.as_ref().is_err_and(|error| !error.is::<NoRoom>()) {
+        return verified;
     }
     if args.push {
         offsite::push(ctx, project, &backup)?;
     }
-    Ok(())
+    verified
 }
 
 fn pull(

@@ -56,6 +56,16 @@ fn the_application_may_use_what_was_restored_whatever_its_name() {
     assert_eq!(may("column_privilege('shopper', 'read_only', 'id', 'SELECT')"), "t");
     let truncate = format!("table_privilege('shopper', '{}', 'TRUNCATE')", domain::TABLE);
     assert_eq!(may(&truncate), "f");
+    // And what a later migration takes away stays away, whoever else may write by default.
+    let update = format!("table_privilege('shopper', '{}', 'UPDATE')", domain::TABLE);
+    stand.sql(&format!(
+        "REVOKE UPDATE ON {} FROM shopper; CREATE ROLE worker; ALTER DEFAULT PRIVILEGES FOR ROLE owner \
+         GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO worker",
+        domain::TABLE
+    ));
+    assert_eq!(may(&update), "f");
+    stand.xtask(&["env", "rotate", "PG_PASSWORD"]).ok();
+    assert_eq!(may(&update), "f");
 }
 
 #[test]
@@ -66,6 +76,8 @@ fn a_drill_does_not_begin_where_it_would_fill_the_disk_of_the_stack() {
     edit(&folder, "\"disk_bytes\": ", "\"disk_bytes\": 1000000000");
     stand.xtask(&["backup", "verify"]).fails(1, &["the drill need about", "make room"]);
     assert_eq!(list(&stand)[0]["verified_at"], Value::Null);
+    // It says nothing about a backup, not even that it failed.
+    assert!(!folder.join("verification.json").exists());
 }
 
 #[test]

@@ -180,6 +180,12 @@ fn secrets_may_come_from_a_command() {
     fs::write(&vault, &vault_of_today).unwrap();
     stand.up().ok().says(&["SESSION_SECRET is another one than before", "the services learn it"]);
     assert_eq!(stand.started_at("backend"), started);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let log = || docker(&["logs", &stand.container("backend")]).ok().text;
+    while !log().lines().any(|l| l.contains("SESSION_SECRET") && l.contains("another one now")) {
+        assert!(Instant::now() < deadline, "the backend does not see that its keys are others");
+        thread::sleep(Duration::from_millis(50));
+    }
     visitor.write("after all secrets changed");
     stand.xtask(&["redis-cli", "--", "PING"]).ok().says(&["PONG"]);
     for line in vault_of_today.lines().filter(|line| line.contains("PASSWORD")) {

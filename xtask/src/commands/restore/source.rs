@@ -41,12 +41,15 @@ impl Source {
         }
         // The program that fetches runs in another folder.
         let place = std::path::absolute(place).with_context(|| format!("find {place}"))?;
-        Source::in_folder(&place, &args.id, project)
+        Source::in_folder(ctx, &place, &args.id, project)
     }
 
     /// In a folder with backups or copies, or one that is itself a backup or a copy.
-    fn in_folder(place: &Path, id: &str, project: &str) -> Result<Source> {
-        let folder = in_place(place, id, project)?;
+    fn in_folder(ctx: &Ctx, place: &Path, id: &str, project: &str) -> Result<Source> {
+        let (folder, passed_over) = in_place(place, id, project)?;
+        for newer in &passed_over {
+            ctx.ui.warn(format!("passed over, because it is newer and not whole: {newer}"));
+        }
         let source = Source::of(&folder)?;
         let name = match &source {
             Source::Backup(backup) => backup.id(),
@@ -85,21 +88,29 @@ fn is_copy(folder: &Path) -> bool {
     folder.join(offsite::INDEX).is_file()
 }
 
-/// A folder that is a backup or a copy, or the one in it; for `latest` the newest that is whole.
-fn in_place(place: &Path, id: &str, project: &str) -> Result<PathBuf> {
+/// A folder that is a backup or a copy, or the one in it; for `latest` the newest that is whole, and what is wrong with
+/// newer ones.
+fn in_place(place: &Path, id: &str, project: &str) -> Result<(PathBuf, Vec<String>)> {
     if is_copy(place) || place.join(MANIFEST).is_file() {
-        return Ok(place.to_owned());
+        return Ok((place.to_owned(), Vec::new()));
     }
     ensure!(place.is_dir(), "there is no folder {}; is its disk mounted?", place.display());
     let ids = Catalogue::in_folder(place).ids()?;
     if ids.contains(id) {
-        return Ok(place.join(id));
+        return Ok((place.join(id), Vec::new()));
     }
     let now = SystemTime::now();
     let mut folders = ids.iter().rev().filter(|id| !is_ahead(id, now)).map(|name| place.join(name));
     // A copy that was interrupted has no index, and mostly looks like a damaged backup.
-    let newest = folders.find(|folder| Source::of(folder).is_ok());
-    newest.filter(|_| id == "latest").with_context(|| {
+    let mut passed_over = Vec::new();
+    let newest = folders.find(|folder| match Source::of(folder) {
+        Ok(_) => true,
+        Err(error) => {
+            passed_over.push(format!("{}: {error:#}", folder.display()));
+            false
+        }
+    });
+    let newest = newest.filter(|_| id == "latest").with_context(|| {
         let there = Vec::from_iter(ids).join(", ");
         let inner = place.join(project);
         let instead = if inner.is_dir() {
@@ -110,7 +121,8 @@ fn in_place(place: &Path, id: &str, project: &str) -> Result<PathBuf> {
             format!("; there is {there}")
         };
         format!("{} is no backup, and {id} is not among those in it{instead}", place.display())
-    })
+    })?;
+    Ok((newest, passed_over))
 }
 
 #[cfg(test)]
@@ -130,7 +142,8 @@ mod tests {
     }
 
     fn found(place: &Path, id: &str) -> Result<(String, String)> {
-        match Source::in_folder(place, id, "shop")? {
+        let ctx = crate::ctx::tests::ctx(crate::ctx::Options::default());
+        match Source::in_folder(&ctx, place, id, "shop")? {
             Source::Copy { place, name } => Ok((place, name)),
             Source::Backup(backup) => panic!("{backup:?}"),
         }
