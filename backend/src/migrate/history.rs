@@ -109,6 +109,8 @@ pub(super) async fn record(
         "INSERT INTO schema_migrations (version, name, checksum, duration_ms)
          VALUES ($1, $2, $3, $4)",
     )
+    // A file may take what was prepared (`DISCARD ALL`).
+    .persistent(false)
     .bind(migration.version)
     .bind(&migration.name)
     .bind(&migration.checksum)

@@ -229,7 +229,13 @@ async fn a_file_that_frees_the_lock_is_the_last_one() {
     let message = database.error(&[frees, TWO]).await;
     assert!(message.contains("freed the migration lock"), "{message}");
     assert_eq!(database.schema().await, "");
-    database.run(&[frees, TWO]).await.unwrap();
+    // What the engine has prepared until then goes with it.
+    let discards = ("0003_discards.sql", "-- no-transaction\nDISCARD ALL;");
+    let four = ("0004_four.sql", "CREATE TABLE four (c int);");
+    let message = database.error(&[frees, TWO, discards, four]).await;
+    assert!(message.contains("freed the migration lock"), "{message}");
+    assert_eq!(database.schema().await, "two");
+    database.run(&[frees, TWO, discards, four]).await.unwrap();
 }
 
 #[tokio::test]

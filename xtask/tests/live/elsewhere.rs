@@ -78,6 +78,12 @@ fn a_drill_does_not_begin_where_it_would_fill_the_disk_of_the_stack() {
     assert_eq!(list(&stand)[0]["verified_at"], Value::Null);
     // It says nothing about a backup, not even that it failed.
     assert!(!folder.join("verification.json").exists());
+
+    // Nor does a disk that is not mounted keep one from being made.
+    stand.set("BACKUP_REMOTE", &stand.folder().join("not-mounted").display().to_string());
+    let before = ids(&stand).len();
+    stand.xtask(&["backup", "--push"]).fails(1, &["mount its disk", "made all the same"]);
+    assert_eq!(ids(&stand).len(), before + 1);
 }
 
 #[test]
