@@ -27,8 +27,8 @@ ALTER ROLE backup NOSUPERUSER NOCREATEROLE NOCREATEDB PASSWORD NULL;
 -- The image set one, because it insists.
 ALTER ROLE postgres PASSWORD NULL;
 
--- How long a statement may take, wait for a lock, and leave a transaction idle. A request has given
--- up after five seconds; a migration sets its own; a backup may take as long as it needs.
+-- How long a statement may take, wait for a lock, and leave a transaction idle. A request is given
+-- up after ten seconds; a migration sets its own; a backup may take as long as it needs.
 ALTER ROLE :"app" SET statement_timeout = '5s';
 ALTER ROLE :"app" SET lock_timeout = '3s';
 ALTER ROLE :"app" SET idle_in_transaction_session_timeout = '10s';

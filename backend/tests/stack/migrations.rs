@@ -162,7 +162,7 @@ async fn who_ends_the_holder_of_the_lock_ends_its_work() {
     assert_eq!(second.unwrap(), Summary { applied: 1, total: 1 });
 }
 
-/// PostgreSQL goes on with a statement whose process is gone: until its end nobody else may begin.
+/// PostgreSQL notices only after a while that the process of a statement is gone: until then nobody else may begin.
 #[tokio::test]
 async fn a_migrator_that_died_keeps_others_out_while_its_statement_runs() {
     let database = Database::empty();

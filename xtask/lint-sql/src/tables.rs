@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use squawk_syntax::ast::{
     AlterColumnOption, AlterTable, AlterTableAction, AstNode, BinOp, Constraint, Expr, LitKind,
-    Stmt,
+    Stmt, TableName,
 };
 use squawk_syntax::{SyntaxNode, SyntaxToken};
 
@@ -66,11 +66,10 @@ impl Tables {
         match stmt {
             // With IF NOT EXISTS it may be there already, in use and with rows.
             Stmt::CreateTable(create) if create.if_not_exists().is_none() => {
-                let table = create.table_name().map(|table| name(table.syntax()));
-                let table = table.unwrap_or_default();
-                // What an earlier table of that name had is gone with it.
-                self.forget(&table);
-                self.made.insert(table);
+                self.make(create.table_name());
+            }
+            Stmt::CreateTableAs(create) if create.if_not_exists().is_none() => {
+                self.make(create.table_name());
             }
             Stmt::AlterTable(alter) => {
                 let table = table_of(alter);
@@ -78,6 +77,13 @@ impl Tables {
             }
             _ => {}
         }
+    }
+
+    fn make(&mut self, table: Option<TableName>) {
+        let table = table.map(|table| name(table.syntax())).unwrap_or_default();
+        // What an earlier table of that name had is gone with it.
+        self.forget(&table);
+        self.made.insert(table);
     }
 
     fn change(&mut self, table: &str, action: AlterTableAction) {
