@@ -166,13 +166,25 @@ impl Person {
 static ROOM: RwLock<()> = RwLock::new(());
 
 thread_local! {
-    static ALONE: Cell<bool> = const { Cell::new(false) };
+    /// Whether this thread holds it in either way: to ask for it again could wait for whoever waits for this thread.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Until this is dropped, no other test has Redis for itself; nothing for the one that has.
-pub(crate) fn while_redis_has_room() -> Option<RwLockReadGuard<'static, ()>> {
+/// Until this is dropped, no other test has Redis for itself.
+pub(crate) struct Room(Option<RwLockReadGuard<'static, ()>>);
+
+pub(crate) fn while_redis_has_room() -> Room {
     // A test that failed while it filled Redis poisons the lock, and put Redis right before.
-    (!ALONE.get()).then(|| ROOM.read().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    let free = !INSIDE.replace(true);
+    Room(free.then(|| ROOM.read().unwrap_or_else(|poisoned| poisoned.into_inner())))
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if self.0.is_some() {
+            INSIDE.set(false);
+        }
+    }
 }
 
 /// Redis without the other tests, until this is dropped.
@@ -181,14 +193,14 @@ pub(crate) struct Alone(#[allow(dead_code, reason = "held")] RwLockWriteGuard<'s
 impl Alone {
     pub(crate) fn in_redis() -> Self {
         let alone = Self(ROOM.write().unwrap_or_else(|poisoned| poisoned.into_inner()));
-        ALONE.set(true);
+        INSIDE.set(true);
         alone
     }
 }
 
 impl Drop for Alone {
     fn drop(&mut self) {
-        ALONE.set(false);
+        INSIDE.set(false);
     }
 }
 
