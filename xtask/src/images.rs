@@ -1,5 +1,6 @@
 //! Where images come from: they are here already, or a registry has them, or they are built from
-//! the distribution's packages; and the backend is always built here.
+//! the distribution's packages; and the backend is built here, unless `BACKEND_IMAGE` names what was built
+//! elsewhere.
 //!
 //! The choice between registry and distribution is made once for a stack and written into its
 //! environment file, because data keeps to the kind of image that made it.
@@ -71,8 +72,8 @@ pub(crate) fn settle_source(ctx: &Ctx, project: &mut Project) -> Result<Source> 
         let (source, files) = (source.to_string(), files.join(":"));
         project.remember(ctx, &[("IMAGE_SOURCE", &source), ("COMPOSE_FILE", &files)])?;
     }
-    if source == Source::Registry && project.is_production() {
-        registry::pin(ctx, project)?;
+    if project.is_production() {
+        registry::pin(ctx, project, source)?;
     }
     Ok(source)
 }
@@ -82,7 +83,7 @@ fn decide(ctx: &Ctx, project: &Project) -> Result<Source> {
         ctx.ui.say("  would find out whether a registry gives the official images");
         return Ok(Source::Registry);
     }
-    match registry::provide(ctx, project) {
+    match registry::provide(ctx, project, Source::Registry) {
         Ok(()) => {
             ctx.ui.say("  images: the official ones (IMAGE_SOURCE=registry)");
             Ok(Source::Registry)

@@ -224,7 +224,7 @@ fn images_of(ctx: &Ctx, project: &Project) -> Option<Finding> {
         return None;
     }
     let example = crate::env::parse("", &project::example(ctx).ok()?).ok()?;
-    let names = registry::VARIABLES
+    let names = registry::OFFICIAL
         .map(|name| (name, project.value(name), example.get(name).map_or("", String::as_str)));
     Some(judge::images(&names))
 }

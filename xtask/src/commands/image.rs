@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::cli::BuildArgs;
 use crate::commands::{env, setup};
 use crate::ctx::Ctx;
-use crate::images::{self, Source, build, registry};
+use crate::images::{self, build, registry};
 use crate::stack::project::Project;
 use crate::stack::{lock, secrets, wanted};
 use crate::ui;
@@ -24,8 +24,8 @@ pub(crate) fn build(ctx: &Ctx, env_file: &Path, args: &BuildArgs) -> Result<()> 
     // Whoever held the lock may have written it anew.
     project = Project::load(ctx, env_file)?;
     let source = images::settle_source(ctx, &mut project)?;
-    if args.force && source == Source::Registry {
-        registry::renew(ctx, &mut project)?;
+    if args.force {
+        registry::renew(ctx, &mut project, source)?;
     }
     // After this, plain `docker compose up` has all that it needs.
     secrets::provide(ctx, &mut project)?;

@@ -9,6 +9,8 @@ use crate::cli::UpArgs;
 use crate::commands::up::{self, load};
 use crate::ctx::{Ctx, Interrupted};
 use crate::images::{build, inputs};
+use crate::stack::project::Project;
+use crate::stack::wanted::Wanted;
 
 /// How often the files are looked at; reading them all takes a few milliseconds.
 const INTERVAL: Duration = Duration::from_millis(300);
@@ -61,7 +63,12 @@ fn watched(ctx: &Ctx, env_file: &Path) -> Vec<PathBuf> {
     let reloaded = reloaded.flat_map(|reload| &reload.files);
     let mounted = services.flat_map(|service| &service.restart_on_change).chain(reloaded);
     let compose_files = stack.iter().flat_map(|(project, _)| &project.compose_files);
-    let mut paths: Vec<PathBuf> = build::BACKEND_INPUTS.map(PathBuf::from).to_vec();
+    let is_built = |(_, wanted): &(Project, Wanted)| {
+        wanted.service(build::BACKEND).is_none_or(|service| service.build.is_some())
+    };
+    // What BACKEND_IMAGE names was built elsewhere, from whatever source.
+    let inputs = if stack.as_ref().is_none_or(is_built) { &build::BACKEND_INPUTS[..] } else { &[] };
+    let mut paths: Vec<PathBuf> = inputs.iter().map(PathBuf::from).collect();
     let always = ["compose.yaml", "compose.prod.yaml", "deploy/distro"];
     paths.extend(always.map(PathBuf::from));
     paths.extend(compose_files.map(PathBuf::from).chain(mounted.cloned()));

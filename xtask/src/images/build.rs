@@ -14,7 +14,8 @@ use crate::stack::project::Project;
 use crate::stack::wanted::{Build, Service, Wanted};
 
 const LIMIT: Duration = Duration::from_secs(30 * 60);
-const BACKEND: &str = "backend";
+/// The service whose image is compiled from this workspace.
+pub(crate) const BACKEND: &str = "backend";
 
 /// What the backend's image is made from, beside the values in its build arguments.
 pub(crate) const BACKEND_INPUTS: [&str; 10] = [
@@ -71,7 +72,7 @@ pub(crate) fn bring_up_to_date(
     }
     let lacks_base = wanted.services.iter().any(|service| !here.contains_key(&service.image));
     if source == Source::Registry && (!targets.is_empty() || lacks_base) {
-        registry::provide(ctx, project)?;
+        registry::provide(ctx, project, source)?;
     }
     if lacks_base {
         pull_others(ctx, wanted)?;

@@ -1,4 +1,5 @@
-//! The official images: here already, or pulled. A registry that hangs does not hang us.
+//! The images that a registry gives, the official ones and the backend's where it was built elsewhere: here
+//! already, or pulled. A registry that hangs does not hang us.
 
 use std::fmt;
 use std::thread;
@@ -6,11 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow, bail};
 
+use super::Source;
 use crate::ctx::{Ctx, Invocation};
 use crate::stack::project::Project;
 
-/// The variables that name the images a stack of this source needs.
-pub(crate) const VARIABLES: [&str; 4] =
+/// The variable that names the backend's image where it is not built here.
+pub(crate) const BACKEND: &str = "BACKEND_IMAGE";
+/// The variables that name official images, the toolchain last.
+pub(crate) const OFFICIAL: [&str; 4] =
     ["NGINX_IMAGE", "POSTGRES_IMAGE", "REDIS_IMAGE", "RUST_IMAGE"];
 /// How long a registry may be silent before it counts as not there. It answers with the image's
 /// manifest before anything is downloaded.
@@ -18,13 +22,27 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(20);
 /// How long one download may take in all.
 const PULL_LIMIT: Duration = Duration::from_secs(15 * 60);
 
-/// Makes sure that every official image is here, pulling those that are not.
+/// The variables that name what a registry has to give: the official images, without the toolchain where the
+/// backend's image is named and nothing is compiled here. Where the distribution's packages stand in for
+/// them, the backend's alone.
+fn variables(project: &Project, source: Source) -> Vec<&'static str> {
+    let named = Some(BACKEND).filter(|name| !project.value(name).is_empty());
+    let official: &[&str] = match source {
+        Source::Registry if named.is_some() => &OFFICIAL[..3],
+        Source::Registry => &OFFICIAL,
+        Source::Distro => &[],
+    };
+    official.iter().copied().chain(named).collect()
+}
+
+/// Makes sure that every image that a registry has to give is here, pulling those that are not.
 ///
 /// # Errors
 /// One of them cannot be had; the message says which and why.
-pub(crate) fn provide(ctx: &Ctx, project: &Project) -> Result<()> {
-    let references: Vec<&str> = VARIABLES.map(|name| project.value(name)).to_vec();
-    for (name, reference) in VARIABLES.iter().zip(&references) {
+pub(crate) fn provide(ctx: &Ctx, project: &Project, source: Source) -> Result<()> {
+    let names = variables(project, source);
+    let references: Vec<&str> = names.iter().map(|name| project.value(name)).collect();
+    for (name, reference) in names.iter().zip(&references) {
         if reference.is_empty() {
             bail!("{name} is empty; .env.example has its default");
         }
@@ -34,15 +52,16 @@ pub(crate) fn provide(ctx: &Ctx, project: &Project) -> Result<()> {
     pull_all(ctx, &references.into_iter().filter(missing).collect::<Vec<_>>())
 }
 
-/// Pulls every official image anew; of those that are pinned the tag, and then pins what it means today. An
+/// Pulls every one of them anew; of those that are pinned the tag, and then pins what it means today. An
 /// image that no registry gave stays as it is, and so does one that is pinned without a tag.
 ///
 /// # Errors
 /// One of them cannot be had, or the environment file cannot be written.
-pub(crate) fn renew(ctx: &Ctx, project: &mut Project) -> Result<()> {
-    let here = super::ids(ctx, &VARIABLES.map(|name| project.value(name)))?;
+pub(crate) fn renew(ctx: &Ctx, project: &mut Project, source: Source) -> Result<()> {
+    let names = variables(project, source);
+    let here = super::ids(ctx, &names.iter().map(|name| project.value(name)).collect::<Vec<_>>())?;
     let mut renewed = Vec::new();
-    for name in VARIABLES {
+    for name in names {
         let reference = project.value(name);
         let tagged = reference.split('@').next().unwrap_or_default();
         let is_tagged = super::without_tag(tagged) != tagged;
@@ -142,13 +161,13 @@ pub(crate) fn has_answered(error: &Error) -> bool {
 ///
 /// # Errors
 /// An image cannot be had, or the environment file cannot be written.
-pub(crate) fn pin(ctx: &Ctx, project: &mut Project) -> Result<()> {
-    let is_open = |name: &&str| !project.value(name).contains('@');
-    let open: Vec<&str> = VARIABLES.into_iter().filter(is_open).collect();
+pub(crate) fn pin(ctx: &Ctx, project: &mut Project, source: Source) -> Result<()> {
+    let mut open = variables(project, source);
+    open.retain(|name| !project.value(name).contains('@'));
     if open.is_empty() || ctx.is_dry_run() {
         return Ok(());
     }
-    provide(ctx, project)?;
+    provide(ctx, project, source)?;
     let mut pinned = Vec::new();
     for name in open {
         let reference = project.value(name);

@@ -1,7 +1,7 @@
 //! What is wanted: the services, their edges, ports, volumes and configuration hashes, as
 //! Compose itself renders them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::thread;
@@ -12,6 +12,8 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::ctx::Ctx;
+use crate::images::build::BACKEND;
+use crate::images::registry;
 use crate::stack::ports::Published;
 use crate::stack::project::{PORTS, Project};
 
@@ -156,7 +158,10 @@ pub(crate) fn wanted(ctx: &Ctx, project: &Project) -> Result<Wanted> {
 }
 
 fn render(ctx: &Ctx, project: &Project, key: String) -> Result<Rendered> {
-    let ask = |args: &[&str]| ctx.read(project.compose().args(args.iter().copied()));
+    let ask = |args: &[&str]| {
+        let said = ctx.read(project.compose().args(args.iter().copied()));
+        said.map_err(|error| crate::host::tools::explain_engine(ctx, error))
+    };
     let (config, hashes) = thread::scope(|scope| {
         let hashes = scope.spawn(|| ask(&["config", "--hash", "*"]));
         (ask(&["config", "--format", "json"]), hashes.join())
@@ -173,6 +178,7 @@ fn cache_key(ctx: &Ctx, project: &Project) -> Result<Option<String>> {
     hasher.update(env!("CARGO_PKG_VERSION"));
     // The paths of what is mounted begin with it: a checkout may be moved.
     hasher.update(format!("{}\0", ctx.root().display()));
+    let mut texts = String::new();
     for file in &project.compose_files {
         let path = ctx.root().join(file);
         let text = fs::read_to_string(path).with_context(|| format!("read {file}"))?;
@@ -180,21 +186,39 @@ fn cache_key(ctx: &Ctx, project: &Project) -> Result<Option<String>> {
             return Ok(None);
         }
         hasher.update(format!("{file}\0{}\0", text.len()));
-        hasher.update(text);
+        hasher.update(&text);
+        texts.push_str(&text);
     }
     for (name, value) in &project.values {
         hasher.update(format!("{name}={value}\0"));
     }
-    // Not one of ours, and left to Compose: it chooses services.
-    hasher.update(std::env::var("COMPOSE_PROFILES").unwrap_or_default());
+    // Not ours, and left to Compose: they choose services, and what their images are for.
+    for name in ["COMPOSE_PROFILES", "DOCKER_DEFAULT_PLATFORM"] {
+        hasher.update(format!("{name}={}\0", std::env::var(name).unwrap_or_default()));
+    }
+    for (name, value) in named_in(&texts, std::env::vars()) {
+        hasher.update(format!("{name}={value}\0"));
+    }
     hasher.update(crate::host::tools::fingerprint(ctx));
     Ok(Some(crate::images::hex(&hasher.finalize())))
 }
 
 /// Whether a Compose file has Compose read other files for what the services are.
 fn reads_others(text: &str) -> bool {
-    let keys = ["include:", "extends:", "env_file:"];
-    text.lines().map(str::trim_start).any(|line| keys.iter().any(|key| line.starts_with(key)))
+    const KEYS: [&str; 4] = ["include:", "extends:", "env_file:", "label_file:"];
+    let said = |line: &str| line.split('#').next().unwrap_or_default().to_owned();
+    text.lines().map(said).any(|line| KEYS.iter().any(|key| line.contains(key)))
+}
+
+/// The variables of this process that a Compose file names, in whatever way: one whose value it takes over would
+/// otherwise change without a question to Compose.
+fn named_in(
+    text: &str,
+    variables: impl Iterator<Item = (String, String)>,
+) -> BTreeMap<String, String> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let words: BTreeSet<&str> = text.split(|c| !is_part(c)).collect();
+    variables.filter(|(name, _)| words.contains(name.as_str())).collect()
 }
 
 /// The rendered configuration holds secrets, so the file is private and appears whole.
@@ -213,6 +237,8 @@ fn interpret(project: &Project, config: &Value, hashes: &str) -> Result<Wanted> 
     let Some(services) = config["services"].as_object() else {
         bail!("the Compose files describe no service");
     };
+    // Built elsewhere: pulled like any other.
+    let is_named = !project.value(registry::BACKEND).is_empty();
     let service = |(name, service): (&String, &Value)| -> Result<Service> {
         Ok(Service {
             name: name.clone(),
@@ -221,9 +247,9 @@ fn interpret(project: &Project, config: &Value, hashes: &str) -> Result<Wanted> 
                 image if image.is_empty() => format!("{}-{name}", project.name),
                 image => image,
             },
-            build: build(&service["build"]),
+            build: build(&service["build"]).filter(|_| !(name == BACKEND && is_named)),
             hash: hashes.get(name.as_str()).map_or_else(String::new, |hash| hash.trim().to_owned()),
-            depends_on: keys(&service["depends_on"]),
+            depends_on: dependencies(name, &service["depends_on"])?,
             published: published(project, name, &service["ports"]),
             restart_on_change: paths(&config["x-restart-on-change"][name]),
             reload: reload(name, &config["x-reload-on-change"][name])?,
@@ -234,6 +260,19 @@ fn interpret(project: &Project, config: &Value, hashes: &str) -> Result<Wanted> 
     let volumes = config["volumes"].as_object().into_iter().flatten();
     let volumes = volumes.map(|(_, volume)| text(&volume["name"])).collect();
     Ok(Wanted { services: in_order(services?)?, volumes })
+}
+
+/// The services that one waits for. Each has to run: of one that is to end, nobody could say later whether it did.
+fn dependencies(service: &str, described: &Value) -> Result<Vec<String>> {
+    for (other, how) in described.as_object().into_iter().flatten() {
+        ensure!(
+            how["condition"] != "service_completed_successfully",
+            "{service} depends on the end of {other} (`service_completed_successfully`), and every service of \
+             this stack is one that runs: have {service}'s own command do first what {other} does, or run that \
+             with `docker compose run`"
+        );
+    }
+    Ok(keys(described))
 }
 
 fn build(described: &Value) -> Option<Build> {
@@ -359,6 +398,15 @@ mod tests {
     }
 
     #[test]
+    fn a_service_that_is_to_end_is_refused() {
+        let runs = serde_json::json!({"db": {"condition": "service_healthy"}});
+        assert_eq!(dependencies("web", &runs).unwrap(), ["db"]);
+        let ends = serde_json::json!({"job": {"condition": "service_completed_successfully"}});
+        let error = dependencies("web", &ends).unwrap_err().to_string();
+        assert!(error.contains("web depends on the end of job"), "{error}");
+    }
+
+    #[test]
     fn a_reload_needs_files_and_a_command() {
         let whole = serde_json::json!({"files": ["a"], "command": ["b", "c"]});
         assert_eq!(reload("nginx", &whole).unwrap().unwrap().command, ["b", "c"]);
@@ -378,6 +426,25 @@ mod tests {
             assert!(error.to_string().contains(part), "{error}");
             whole[part] = kept;
         }
+    }
+
+    #[test]
+    fn a_variable_counts_that_a_compose_file_names_in_whatever_way() {
+        let text =
+            "image: ${TAG:-1}\ncommand: [\"$WORD\"]\nenvironment:\n  - PASSED\n  NAMED:\n# HOME\n";
+        let variables = ["TAG", "WORD", "PASSED", "NAMED", "HOM", "WORDS"];
+        let found = named_in(text, variables.map(|name| (name.into(), "1".into())).into_iter());
+        assert_eq!(found.into_keys().collect::<Vec<_>>(), ["NAMED", "PASSED", "TAG", "WORD"]);
+    }
+
+    #[test]
+    fn a_file_that_has_compose_read_others_is_known() {
+        for text in
+            ["include: [a.yaml]", "  a: {extends: {service: b}}", "  label_file: a", "env_file: a"]
+        {
+            assert!(reads_others(text), "{text}");
+        }
+        assert!(!reads_others("services: {}  # as with extends:\n"));
     }
 
     #[test]

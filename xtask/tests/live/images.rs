@@ -98,6 +98,62 @@ ENV CARGO_PROFILE_RELEASE_OPT_LEVEL=0
     NAME
 }
 
+/// CI builds once, and what was tested there is what runs here.
+#[test]
+fn a_backend_that_was_built_elsewhere_is_pulled_and_not_compiled() {
+    let registry = Registry::start();
+    let stand = Stand::new();
+    stand.up().ok();
+    let built = format!("{}-backend:current", stand.name);
+    let first = registry.publish(&built, "backend:1");
+    let second = registry.publish(&labelled(&built), "backend:2");
+    docker(&["image", "rm", "--force", &built]).ok();
+    let image =
+        || docker(&["inspect", "--format", "{{.Config.Image}}", &stand.container("backend")]);
+    stand.set("BACKEND_IMAGE", &first);
+    let up = stand.up().ok();
+    up.says(&["pulling", "backend:1"]);
+    assert!(!up.text.contains("compiling"), "{}", up.text);
+    assert_eq!(image().stdout.trim(), first);
+    let mut visitor = Visitor::new(&stand);
+    visitor.sign_up();
+    stand.up().ok().says(&["nothing to do"]);
+
+    stand.set("BACKEND_IMAGE", &second);
+    stand.xtask(&["deploy", "--watch", "1"]).ok().says(&["pulling", "backend:2", "deployed"]);
+    assert_eq!(image().stdout.trim(), second);
+    // Nothing is done about one that is not there.
+    stand.set("BACKEND_IMAGE", &second.replace("backend:2", "backend:3"));
+    stand.xtask(&["deploy"]).fails(1, &["backend:3"]);
+    assert_eq!(image().stdout.trim(), second);
+    visitor.write("still there");
+
+    // In production a tag is pinned, as those of the other images are.
+    stand.set("BACKEND_IMAGE", &second);
+    stand.set("APP_ENV", "production");
+    stand.up().ok();
+    let pinned = stand.get("BACKEND_IMAGE");
+    assert!(pinned.starts_with(&format!("{second}@sha256:")), "{pinned}");
+    stand.up().ok().says(&["nothing to do"]);
+
+    stand.set("BACKEND_IMAGE", "");
+    stand.up().ok();
+    assert_eq!(image().stdout.trim(), built);
+    for name in [&first, &second, &labelled(&built)] {
+        docker(&["image", "rm", "--force", name]).ok();
+    }
+}
+
+/// The same program in an image of another identity.
+fn labelled(image: &str) -> String {
+    let name = format!("{image}-labelled");
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("Dockerfile"), format!("FROM {image}\nLABEL version=2\n"))
+        .unwrap();
+    docker(&["build", "--quiet", "--tag", &name, &folder.path().display().to_string()]).ok();
+    name
+}
+
 #[test]
 fn official_images_are_pulled_where_a_registry_has_them() {
     let images = distro_images();

@@ -4,7 +4,7 @@ use crate::environment::{compose_variables, example};
 use crate::repo::{self, File, expect_none};
 
 /// Built by this project, from its own files: the tag is no version.
-const BUILT_HERE: [&str; 1] = ["${COMPOSE_PROJECT_NAME}-backend:current"];
+const BUILT_HERE: [&str; 1] = ["${BACKEND_IMAGE:-${COMPOSE_PROJECT_NAME}-backend:current}"];
 
 /// A tag that names a version, or a digest.
 fn is_pinned(reference: &str) -> bool {
@@ -42,6 +42,8 @@ fn references() -> Vec<(String, String)> {
     }
     let defaults = compose_variables().into_iter().filter(|v| v.name.ends_with("_IMAGE"));
     found.extend(defaults.map(|v| (v.place, v.default.unwrap_or_default())));
+    // The backend's is empty: it is built here unless somebody names one.
+    found.retain(|(_, reference)| !reference.is_empty());
     found
 }
 
