@@ -31,6 +31,8 @@ const PING_DEADLINE: Duration = Duration::from_millis(300);
 /// A connection that answered so lately is not asked again before it is used: under load a ping for
 /// every statement would be half of all that PostgreSQL has to answer.
 const PING_UNNEEDED: Duration = Duration::from_millis(100);
+/// How long finding out why there is no connection may take: within the wait for one.
+const REASON_DEADLINE: Duration = Duration::from_secs(1);
 /// How long PostgreSQL may take for what is done in a moment, where nobody waits who would give up: a server
 /// that went silent would otherwise be waited for until somebody looks.
 pub(crate) const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
@@ -169,6 +171,19 @@ impl Database {
     /// A transaction, which ends without effect unless it is committed.
     pub async fn begin(&self) -> Result<Begun, sqlx::Error> {
         self.with_a_good_password(|| begin_to_the_end(self.pool.clone())).await
+    }
+
+    /// Why nobody gets a connection, for a person. The pool only says that there was none in time: a
+    /// connection that is tried right now is answered with the reason, or with none, and then all are taken.
+    pub async fn reason(&self) -> String {
+        match timeout(REASON_DEADLINE, connect_at_last(&self.config, APPLICATION, &[])).await {
+            Ok(Ok(connection)) => {
+                let _ = timeout(REASON_DEADLINE, connection.close()).await;
+                "every connection of the pool is in use".to_owned()
+            }
+            Ok(Err(error)) => describe(&error),
+            Err(_) => "it does not answer".to_owned(),
+        }
     }
 
     /// The pool itself, to be counted and closed.

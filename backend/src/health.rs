@@ -4,7 +4,7 @@
 
 mod writes;
 
-use std::{sync::LazyLock, time::Duration};
+use std::{pin::pin, sync::LazyLock, time::Duration};
 
 use axum::{
     Router,
@@ -16,7 +16,7 @@ use axum::{
 use redis::Script;
 use serde::Serialize;
 use sqlx::{Connection, PgConnection};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::{
     db::{self, Held},
@@ -76,7 +76,7 @@ async fn readyz(State(app): State<App>) -> Response {
 }
 
 async fn database(app: &App) -> Result<(), String> {
-    let mut connection = alive(app).await.map_err(|error| db::describe(&error))?;
+    let mut connection = alive_or_reason(app).await?;
     let history = History::read(&mut connection).await.map_err(|error| error.to_string())?;
     let comparison = history.compare(&app.migrations);
     if comparison.is_current() {
@@ -87,6 +87,25 @@ async fn database(app: &App) -> Result<(), String> {
         Some(problems) => format!("the migrations disagree:{problems}"),
         None => format!("{pending} migrations are to be applied: run `backend migrate`"),
     })
+}
+
+/// Where a connection does not come in a moment, another one is tried beside the pool: it is answered with the
+/// reason, when the pool would only say that there was none in time.
+async fn alive_or_reason(app: &App) -> Result<Held, String> {
+    const MOMENT: Duration = Duration::from_millis(300);
+    let mut alive = pin!(alive(app));
+    let reason = async {
+        sleep(MOMENT).await;
+        app.db.reason().await
+    };
+    let reason = tokio::select! {
+        outcome = &mut alive => return outcome.map_err(|error| db::describe(&error)),
+        reason = reason => reason,
+    };
+    match alive.await {
+        Err(sqlx::Error::PoolTimedOut) => Err(reason),
+        outcome => outcome.map_err(|error| db::describe(&error)),
+    }
 }
 
 /// The pool hands out what was used a moment ago without a ping, and the server may have ended it

@@ -49,6 +49,20 @@ async fn a_commit_that_is_under_way_is_waited_for() {
     app.person().post("/api/session", &credentials).expect(200);
 }
 
+/// Nobody tells a client that the other host is gone: without a deadline of its own the request would wait
+/// until it is cut off, and say that nothing was done.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_of_which_nothing_is_heard_is_found_out() {
+    let (app, relay) = app_behind().await;
+    let mut person = app.person();
+    relay.break_at_commit(Break::Silent);
+    person.enter("/api/accounts").expect(201);
+    let change = json!({ "current_password": PASSWORD, "new_password": NEW_PASSWORD }).to_string();
+    relay.break_at_commit(Break::Silent);
+    person.call("PUT", "/api/account/password", &[], change.into_bytes()).expect(200);
+    person.get("/api/session").expect(200);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sign_up_whose_commit_was_lost_can_be_repeated() {
     let (app, relay) = app_behind().await;

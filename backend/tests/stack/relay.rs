@@ -1,10 +1,7 @@
 //! A network between the backend and PostgreSQL that holds back what is sent.
 
 use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
@@ -36,6 +33,8 @@ pub(crate) enum Break {
     During,
     /// It is carried out, and the answer is lost.
     After,
+    /// It is carried out, and nothing is heard of the connection any more, not even its end.
+    Silent,
 }
 
 impl Relay {
@@ -90,20 +89,25 @@ async fn pass(
 ) {
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let is_broken = Arc::new(AtomicBool::new(false));
-    let broken = is_broken.clone();
-    let answers = tokio::spawn(pass_one_way(from_server, to_client, gate.clone(), move |_| {
-        if broken.load(Relaxed) { Pass::Nothing } else { Pass::All }
-    }));
+    let broken = Arc::<OnceLock<Break>>::default();
+    let is_broken = broken.clone();
+    let answers =
+        tokio::spawn(pass_one_way(from_server, to_client, gate.clone(), move |_| match is_broken
+            .get()
+        {
+            None => Pass::All,
+            Some(Break::Silent) => Pass::Unheard,
+            Some(_) => Pass::Nothing,
+        }));
     let questions = pass_one_way(from_client, to_server, gate, move |bytes| {
         let is_commit = bytes.windows(6).any(|word| word == b"COMMIT");
         let Some(at) = is_commit.then(|| breaks.lock().unwrap().take()).flatten() else {
             return Pass::All;
         };
-        is_broken.store(true, Relaxed);
+        let _ = broken.set(at);
         match at {
             Break::Before => Pass::Nothing,
-            Break::During | Break::After => Pass::Last(at),
+            Break::During | Break::After | Break::Silent => Pass::Last(at),
         }
     });
     match questions.await {
@@ -115,7 +119,7 @@ async fn pass(
             sleep(COMMITTING).await;
             drop(to_server);
         }
-        // Both ends are kept until PostgreSQL has answered.
+        // Both ends are kept until PostgreSQL has answered, or has ended where nobody would hear it.
         Some(_kept) => {
             let _ = answers.await;
         }
@@ -130,6 +134,8 @@ enum Pass {
     All,
     /// These, and then no more.
     Last(Break),
+    /// These do not, and what comes later may.
+    Unheard,
     Nothing,
 }
 
@@ -147,6 +153,9 @@ async fn pass_one_way(
             return None;
         }
         let pass = decide(&bytes[..length]);
+        if matches!(pass, Pass::Unheard) {
+            continue;
+        }
         if matches!(pass, Pass::Nothing) || to.write_all(&bytes[..length]).await.is_err() {
             return None;
         }

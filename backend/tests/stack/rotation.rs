@@ -194,6 +194,24 @@ impl Drop for Role {
     }
 }
 
+/// Who looks why nothing goes any more reads the reason, and not that there was no connection in time.
+#[test]
+fn a_password_that_nobody_told_us_is_what_makes_us_not_ready() {
+    let role = Role::new("first");
+    let app = App::with(|config, _| {
+        config.database.user = role.0.clone();
+        config.database.password = Rotating::fixed("first".to_owned());
+    });
+    role.set_password("second");
+    reconnecting(&app, "/readyz tells the reason", |_| {
+        let answer = app.person().get("/readyz");
+        answer.status.as_u16() == 503
+            && answer.text.contains("PostgreSQL: password authentication failed")
+    });
+    role.set_password("first");
+    app.person().get("/readyz").expect(200);
+}
+
 /// Closes connections of the pool that are idle, again and again, until `holds`: new ones sign in.
 fn reconnecting(app: &App, what: &str, mut holds: impl FnMut(usize) -> bool) {
     let mut closed = 0;
