@@ -8,7 +8,7 @@ mod verb;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use clap::{Args, Parser};
+use clap::{Args, Command, CommandFactory, FromArgMatches, Parser};
 
 pub(crate) use args::*;
 pub(crate) use backup::*;
@@ -30,6 +30,43 @@ pub(crate) struct Cli {
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) verb: Verb,
+}
+
+impl Cli {
+    /// What was asked for on the command line. Help, a version and wrong usage end the process here, as clap does
+    /// it: 0 or 2.
+    pub(crate) fn read() -> Cli {
+        let matches = flowing(Cli::command()).get_matches();
+        Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+}
+
+/// The manual with its prose as wide as the terminal. The doc comments are taken word by word for the sake of their
+/// examples, and with that line by line.
+fn flowing(command: Command) -> Command {
+    let about = command.get_long_about().map(|text| flow(&text.to_string()));
+    let command = match about {
+        Some(text) => command.long_about(text),
+        None => command,
+    };
+    command.mut_subcommands(flowing)
+}
+
+/// Makes one line of each paragraph; what is indented, and the line before it, stay as they are.
+fn flow(text: &str) -> String {
+    let is_prose = |line: &str| !line.is_empty() && !line.starts_with(' ');
+    let mut flowed = String::new();
+    let mut before = "";
+    for line in text.lines() {
+        flowed.push_str(match is_prose(before) && is_prose(line) {
+            _ if flowed.is_empty() => "",
+            true => " ",
+            false => "\n",
+        });
+        flowed.push_str(line);
+        before = line;
+    }
+    flowed
 }
 
 /// Options of every verb.
@@ -104,6 +141,36 @@ pub(crate) fn root() -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+
+    /// The pages of every verb and of those below it, as a terminal of 80 columns shows them.
+    fn pages(command: clap::Command, found: &mut Vec<String>) {
+        for verb in command.get_subcommands() {
+            pages(verb.clone(), found);
+        }
+        found.push(command.term_width(80).render_long_help().to_string());
+    }
+
+    #[test]
+    fn the_manual_fits_a_terminal_and_flows() {
+        let mut found = Vec::new();
+        pages(super::flowing(super::Cli::command()), &mut found);
+        let lines: Vec<&str> = found.iter().flat_map(|page| page.lines()).collect();
+        let wide: Vec<_> = lines.iter().filter(|line| line.chars().count() > 80).collect();
+        assert!(wide.is_empty(), "{wide:#?}");
+        // An example that had to be broken has its end at the beginning of a line.
+        let broken = found.iter().flat_map(|page| {
+            let examples = page.split("\nExample").nth(1).unwrap_or_default();
+            let block = examples.split("\n\n").next().unwrap_or_default();
+            block.lines().skip(1).filter(|line| !line.starts_with("  "))
+        });
+        assert_eq!(broken.collect::<Vec<_>>(), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn prose_flows_and_examples_stay() {
+        let text = "One\ntwo.\n\nThree\nfour.\n\nExamples:\n  a  b\n  c  d";
+        assert_eq!(super::flow(text), "One two.\n\nThree four.\n\nExamples:\n  a  b\n  c  d");
+    }
 
     #[test]
     fn the_command_line_is_well_formed() {

@@ -21,17 +21,15 @@ mod ui;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Result;
-use clap::Parser;
-
 use crate::cli::{Cli, Verb};
 use crate::ctx::{Ctx, Interrupted, Usage};
 use crate::ui::{Aim, Ui};
+use anyhow::Result;
 
 /// Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. A program that was handed the
 /// terminal (`exec`, `psql`, `redis-cli`) passes its own on.
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     let aim = Arc::new(Aim::new(&cli.global.selection()));
     match run(cli, aim.clone()) {
         Ok(code) => code,

@@ -239,6 +239,12 @@ impl Step {
     }
 }
 
+/// How many columns the terminal has that standard output goes to; none where it goes elsewhere.
+pub(crate) fn width() -> Option<usize> {
+    let terminal = console::Term::stdout();
+    terminal.size_checked().filter(|_| terminal.is_term()).map(|(_, columns)| columns.into())
+}
+
 /// Data for standard output, with an end of line. A reader that has closed its end, such as `head`, has
 /// seen enough: that is no failure.
 ///

@@ -43,6 +43,7 @@ pub(crate) struct Servers {
 /// One of them does not run.
 pub(crate) fn servers(ctx: &Ctx, project: &Project) -> Result<Servers> {
     let containers = running::containers(ctx, project)?;
+    running::expect_own(ctx, project, &containers)?;
     let find = |service: &str| {
         let found = containers.iter().find(|c| c.service == service && c.is_running());
         found.cloned().with_context(|| {

@@ -46,7 +46,7 @@ pub(crate) enum BenchVerb {
     ///
     /// Examples:
     ///   cargo xtask bench backup
-    ///   cargo xtask bench backup --size 50 --sessions 5000    a first look, in two minutes
+    ///   cargo xtask bench backup --size 50 --sessions 5000   a look, in two minutes
     #[command(verbatim_doc_comment)]
     Backup {
         /// How often each case is measured; ratios are medians of the runs

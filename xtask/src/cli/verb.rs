@@ -32,7 +32,7 @@ pub(crate) enum Verb {
     /// their folder as it is.
     ///
     /// Examples:
-    ///   cargo xtask watch             in one terminal, with `cargo xtask logs -f` in another
+    ///   cargo xtask watch             with `cargo xtask logs -f` in another terminal
     #[command(verbatim_doc_comment)]
     Watch(UpArgs),
     /// Replace the backend by its new version without a pause, or roll back
@@ -48,9 +48,9 @@ pub(crate) enum Verb {
     /// `up` does.
     ///
     /// Examples:
-    ///   cargo xtask --prod deploy               what changed in the backend, on a server
-    ///   cargo xtask --prod deploy --watch 60    with a closer look
-    ///   cargo xtask deploy --dry-run            whether there is something to deploy
+    ///   cargo xtask --prod deploy              what changed in the backend, on a server
+    ///   cargo xtask --prod deploy --watch 60   with a closer look
+    ///   cargo xtask deploy --dry-run           whether there is something to deploy
     #[command(verbatim_doc_comment)]
     Deploy(DeployArgs),
     /// Wait until every service is healthy, and say why if one is not
@@ -109,8 +109,8 @@ pub(crate) enum Verb {
     ///   cargo xtask migrate status        a table of what is applied; writes nothing
     ///   cargo xtask migrate new add_tags  write the next file
     ///   cargo xtask migrate lint          what in new files would hold a busy table up
-    ///   cargo xtask migrate --dry-run     apply what is pending to a copy of the schema
-    ///   cargo xtask migrate schema        write backend/schema.sql and backend/.sqlx anew
+    ///   cargo xtask migrate --dry-run     try what is pending on a copy
+    ///   cargo xtask migrate schema        write the schema and .sqlx anew
     #[command(verbatim_doc_comment)]
     Migrate(MigrateArgs),
     /// Fill the database with sample rows
@@ -133,9 +133,9 @@ pub(crate) enum Verb {
     ///
     /// Examples:
     ///   cargo xtask backup --verify       take one, and prove that it can be restored
-    ///   cargo xtask backup list           every backup, and whether it is whole and proven
-    ///   cargo xtask backup prune          delete old ones, keep the last of each day, week, month
-    ///   cargo xtask backup --schedule     a timer that takes one every night (--push: and copies it)
+    ///   cargo xtask backup list           each, and whether it is whole and proven
+    ///   cargo xtask backup prune          keep the last of each day, week and month
+    ///   cargo xtask backup --schedule     a timer that takes one every night
     #[command(verbatim_doc_comment)]
     Backup(BackupArgs),
     /// Put a backup in the place of the present data
@@ -148,7 +148,7 @@ pub(crate) enum Verb {
     /// Examples:
     ///   cargo xtask restore latest                          the newest whole backup
     ///   cargo xtask restore 20261124T131502Z --only redis   sessions alone
-    ///   cargo xtask restore latest --into yesterday         a copy beside the live data
+    ///   cargo xtask restore latest --into yesterday         a copy beside live data
     ///   cargo xtask restore latest --from /mnt/backups/shop on a new server
     #[command(verbatim_doc_comment)]
     Restore(RestoreArgs),
@@ -188,8 +188,8 @@ pub(crate) enum Verb {
     ///
     /// Examples:
     ///   cargo xtask build             before an `up` that is to be quick
-    ///   cargo xtask build --force     also what is up to date, and pinned images by their tags: for
-    ///                                 fixes of the distribution
+    ///   cargo xtask build --force     also what is up to date, for the fixes of the
+    ///                                 distribution; pinned images by their tags
     #[command(verbatim_doc_comment)]
     Build(BuildArgs),
     /// Run every test: those without Docker, then those on a stack of their own
@@ -201,7 +201,7 @@ pub(crate) enum Verb {
     ///   cargo xtask test --unit       those that need no Docker
     ///   cargo xtask test --keep       leave the tests' stack running, to look at it
     ///   cargo xtask test own_sessions::
-    ///                                 some of those on a stack, by a part of their names
+    ///                                 some, by a part of their names
     #[command(verbatim_doc_comment)]
     Test(TestArgs),
     /// Check everything, as a continuous integration server does
@@ -214,7 +214,7 @@ pub(crate) enum Verb {
     /// volume behind.
     ///
     /// Examples:
-    ///   cargo xtask ci --yes          on a bare machine: installs what it needs, asks nothing
+    ///   cargo xtask ci --yes          on a bare machine: installs, asks nothing
     #[command(verbatim_doc_comment)]
     Ci,
     /// Look for what could keep the stack from working, and say what to do about it
@@ -226,7 +226,7 @@ pub(crate) enum Verb {
     /// Examples:
     ///   cargo xtask doctor                    when something is odd
     ///   cargo xtask --prod doctor --format json | jq '.[] | select(.level != "pass")'
-    ///   cargo xtask --prod doctor --strict || mail …    in a timer: warnings count, too
+    ///   cargo xtask --prod doctor --strict || mail …   in a timer: warnings count
     #[command(verbatim_doc_comment)]
     Doctor(DoctorArgs),
     /// Install or upgrade Docker where it is missing or old, and start it
@@ -247,8 +247,8 @@ pub(crate) enum Verb {
     ///
     /// Examples:
     ///   cargo xtask env init --prod           .env.production, with secrets of its own
-    ///   cargo xtask env check --prod          what is missing, short or readable by others
-    ///   cargo xtask env diff                  which names differ between .env and .env.production
+    ///   cargo xtask env check --prod          what is missing, short or open to others
+    ///   cargo xtask env diff                  which names differ between the two files
     ///   cargo xtask --prod env rotate PG_PASSWORD
     #[command(verbatim_doc_comment)]
     Env(EnvArgs),
@@ -260,8 +260,8 @@ pub(crate) enum Verb {
     /// anything.
     ///
     /// Examples:
-    ///   cargo xtask parity                        the table, with the rule for each difference
-    ///   cargo xtask parity --format markdown      for a pull request
+    ///   cargo xtask parity                    the table, with the rule for each difference
+    ///   cargo xtask parity --format markdown  for a pull request
     #[command(verbatim_doc_comment)]
     Parity(ParityArgs),
     /// Go through the hardening checklist, in the files and in what runs
@@ -285,7 +285,7 @@ pub(crate) enum Verb {
     /// Examples:
     ///   cargo xtask cert self-signed                          to try production with
     ///   cargo xtask cert install fullchain.pem privkey.pem    what a renewal hook runs
-    ///   cargo xtask cert check                                dates, key, chain, who can read it
+    ///   cargo xtask cert check                                dates, key, chain, readers
     #[command(verbatim_doc_comment)]
     Cert(CertArgs),
     /// Break a loaded stack in many ways, and check that nothing acknowledged is lost
@@ -299,7 +299,7 @@ pub(crate) enum Verb {
     ///
     /// Examples:
     ///   cargo xtask drill --quick               a few minutes; a part of `ci`
-    ///   cargo xtask drill kill-redis --seed 7   one case, with the schedule of an earlier run
+    ///   cargo xtask drill kill-redis --seed 7   one case, by an earlier schedule
     ///   cargo xtask drill --all --prod          every case on production's files
     #[command(verbatim_doc_comment)]
     Drill(DrillArgs),
@@ -311,7 +311,7 @@ pub(crate) enum Verb {
     ///
     /// Examples:
     ///   cargo xtask bench up --runs 5     `up` against plain Compose
-    ///   cargo xtask bench http            requests, through nginx and directly, against Express
+    ///   cargo xtask bench http            requests: nginx, direct, against Express
     ///   cargo xtask bench backup          `backup` and `restore` against other ways
     ///   cargo xtask bench rebuild         one changed line of the backend
     #[command(verbatim_doc_comment)]

@@ -41,14 +41,14 @@ pub(crate) fn deploy(ctx: &Ctx, env_file: &Path, args: &DeployArgs) -> Result<()
     let Prepared { project, wanted, survey, images, source, .. } = &prepared;
     if ctx.is_dry_run() {
         let stale = build::out_of_date(ctx, project, wanted, *source, images)?;
-        let plan = up::make_plan(ctx, project, wanted, &survey.containers, images, &stale);
+        let plan = up::make_plan(ctx, project, wanted, &survey.containers, images, &stale)?;
         up::print_beginning(survey, &stale)?;
         return tell(ctx, wanted, &plan);
     }
     up::remove_left(ctx, &survey.left)?;
     green::release(ctx, project, wanted, survey)?;
     let built = build::bring_up_to_date(ctx, project, wanted, *source, images, false)?;
-    let plan = up::make_plan(ctx, project, wanted, &survey.containers, &built.ids, &[]);
+    let plan = up::make_plan(ctx, project, wanted, &survey.containers, &built.ids, &[])?;
     let steps = replaceable(wanted, &plan)?;
     // First: a switch reads them as well, half of them otherwise, before they were rendered and tried.
     reload::carry_out(ctx, project, wanted, &plan, &survey.containers)?;
@@ -240,7 +240,7 @@ impl Deploy<'_> {
         let Prepared { project, survey, .. } = self.prepared;
         up::clear_the_way(self.ctx, self.plan, &survey.containers)?;
         let make = up::making(self.ctx, project, self.plan);
-        let tracker = Tracker::new(&self.prepared.wanted, self.plan);
+        let tracker = Tracker::new(&self.prepared.wanted, self.plan, &survey.containers);
         let limit = self.args.wait.limit();
         let outcome: Outcome = readiness::carry_out(self.ctx, project, tracker, make, limit)?;
         up::expect_ready(self.ctx, project, outcome)

@@ -16,11 +16,13 @@ const LIMIT: Duration = Duration::from_secs(5 * 60);
 /// Takes the stack down.
 ///
 /// # Errors
-/// Data was to be deleted and that was not confirmed; or a container does not stop.
+/// Data was to be deleted and that was not confirmed; the stack is another checkout's; or a container does not
+/// stop.
 pub(crate) fn down(ctx: &Ctx, env_file: &Path, args: &DownArgs) -> Result<()> {
     let (project, wanted) = load(ctx, env_file)?;
     let _lock = lock::acquire(ctx, &project, "down")?;
     let containers = running::containers(ctx, &project)?;
+    running::expect_own(ctx, &project, &containers)?;
     let volumes = if args.volumes { existing(ctx, &wanted.volumes)? } else { Vec::new() };
     if !volumes.is_empty() {
         let names = volumes.join(" and ");

@@ -11,12 +11,12 @@ use crate::backup::ahead::is_ahead;
 use crate::backup::catalogue::{self, Backup, Catalogue};
 use crate::backup::drill;
 use crate::cli::{Format, StatusArgs};
-use crate::commands::up::{load, make_plan};
+use crate::commands::up::{self, load, make_plan};
 use crate::ctx::{Ctx, Interrupted, Invocation};
 use crate::images::build;
 use crate::stack::plan::Action;
 use crate::stack::project::Project;
-use crate::stack::running::{self, Container, Health};
+use crate::stack::running::{self, Container, Health, Survey};
 use crate::stack::usage::{self, Usage};
 use crate::stack::wanted::Wanted;
 use crate::ui;
@@ -34,6 +34,8 @@ struct Status {
     services: Vec<ServiceStatus>,
     /// What `up` would do now; empty where nothing differs from what is wanted.
     pending: Vec<PendingStep>,
+    /// Containers of the project that no service of the Compose files has; `up` leaves them.
+    orphans: Vec<String>,
     migrations: Option<Migrations>,
     volumes: Vec<VolumeStatus>,
     /// The name of this project's newest whole backup: its time in UTC.
@@ -66,7 +68,8 @@ struct ServiceStatus {
 #[derive(Serialize)]
 struct PendingStep {
     service: String,
-    /// The plan's word: `create`, `recreate`, `start`, `resume`, `restart` or `wait for`.
+    /// The plan's word: `create`, `recreate`, `start`, `resume`, `restart`, `reload` or `wait for`; or
+    /// `remove` or `build`, which come first.
     action: String,
     reason: String,
 }
@@ -118,7 +121,7 @@ fn look(ctx: &Ctx, env_file: &Path, format: Format) -> Result<String> {
     let status = read(ctx, &project, &wanted)?;
     Ok(match format {
         Format::Json => serde_json::to_string_pretty(&status)?,
-        Format::Text => ctx.ui.aim().at(&render(&status)),
+        Format::Text => ctx.ui.aim().at(&render(&status, ui::width())),
     })
 }
 
@@ -129,14 +132,15 @@ fn over_the_last_one(text: &str) -> String {
 }
 
 fn read(ctx: &Ctx, project: &Project, wanted: &Wanted) -> Result<Status> {
-    let containers = running::containers(ctx, project)?;
+    let survey = running::survey(ctx, project)?;
+    let containers = &survey.containers;
     let of = |name: &str| containers.iter().find(|container| container.service == name);
     let backend = of("backend").filter(|container| container.is_running());
     let (usage, volumes, migrations, plan) = thread::scope(|scope| {
-        let volumes = scope.spawn(|| usage::volume_sizes(ctx, &containers));
+        let volumes = scope.spawn(|| usage::volume_sizes(ctx, containers));
         let migrations = scope.spawn(|| backend.and_then(|container| migrations(ctx, container)));
-        let plan = scope.spawn(|| pending(ctx, project, wanted, &containers));
-        let usage = usage::usage(ctx, &containers);
+        let plan = scope.spawn(|| pending(ctx, project, wanted, &survey));
+        let usage = usage::usage(ctx, containers);
         (usage, volumes.join(), migrations.join(), plan.join())
     });
     let used = |name: &str| {
@@ -150,12 +154,14 @@ fn read(ctx: &Ctx, project: &Project, wanted: &Wanted) -> Result<Status> {
     let volumes = wanted.volumes.iter();
     let backups = last_backups(ctx, project);
     let is_ready = |name: &str| of(name).is_some_and(Container::is_ready);
+    let (pending, orphans) = plan.map_err(|_| anyhow!("a thread of xtask panicked"))??;
     Ok(Status {
         project: project.name.clone(),
         address: project.address(),
         ready: wanted.services.iter().all(|service| is_ready(&service.name)),
         services: services.collect(),
-        pending: plan.map_err(|_| anyhow!("a thread of xtask panicked"))??,
+        pending,
+        orphans,
         migrations: migrations.unwrap_or_default(),
         volumes: volumes.map(|n| VolumeStatus { name: n.clone(), bytes: size_of(n) }).collect(),
         last_backup: backups.newest,
@@ -168,27 +174,29 @@ fn read(ctx: &Ctx, project: &Project, wanted: &Wanted) -> Result<Status> {
     })
 }
 
-/// What `up` would do now.
+/// What `up` would do now, as its dry run tells it, and what it would leave.
 fn pending(
     ctx: &Ctx,
     project: &Project,
     wanted: &Wanted,
-    containers: &[Container],
-) -> Result<Vec<PendingStep>> {
+    survey: &Survey,
+) -> Result<(Vec<PendingStep>, Vec<String>)> {
     let here = build::ids_of(ctx, wanted)?;
     let stale = match project.image_source()? {
         Some(source) => build::out_of_date(ctx, project, wanted, source, &here)?,
         None => Vec::new(),
     };
-    let plan = make_plan(ctx, project, wanted, containers, &here, &stale);
+    let plan = make_plan(ctx, project, wanted, &survey.containers, &here, &stale)?;
+    let first = up::beginning(survey, &stale).into_iter().map(|(action, what, reason)| {
+        PendingStep { service: what, action: action.to_owned(), reason: reason.to_owned() }
+    });
     let steps = plan.steps.into_iter().filter(|step| step.action != Action::Keep);
-    Ok(steps
-        .map(|step| PendingStep {
-            service: step.service,
-            action: step.action.to_string(),
-            reason: step.reason,
-        })
-        .collect())
+    let steps = steps.map(|step| PendingStep {
+        service: step.service,
+        action: step.action.to_string(),
+        reason: step.reason,
+    });
+    Ok((first.chain(steps).collect(), plan.orphans))
 }
 
 fn service_status(
@@ -259,9 +267,34 @@ pub(crate) fn migrations(ctx: &Ctx, backend: &Container) -> Option<Migrations> {
     Some(Migrations { applied: count("applied")?, pending: count("pending")? })
 }
 
-fn render(status: &Status) -> String {
-    let header =
-        ["SERVICE", "STATE", "HEALTH", "UPTIME", "RESTARTS", "CPU", "MEMORY", "IMAGE", "PORTS"];
+/// The columns that tell how a service is; those after them, which are wide, what it is.
+const COLUMNS: [&str; 9] =
+    ["SERVICE", "STATE", "HEALTH", "UPTIME", "RESTARTS", "CPU", "MEMORY", "IMAGE", "PORTS"];
+const HOW: usize = 7;
+
+/// One table, or two where one is wider than the terminal.
+fn tables(rows: &[Vec<String>], width: Option<usize>) -> String {
+    let whole = ui::table(&COLUMNS, rows);
+    let is_too_wide = |line: &str| width.is_some_and(|w| console::measure_text_width(line) > w);
+    if !whole.lines().any(is_too_wide) {
+        return whole;
+    }
+    let how: Vec<_> = rows.iter().map(|row| row[..HOW].to_vec()).collect();
+    let named = |row: &Vec<String>| [&row[..1], &row[HOW..]].concat();
+    let what: Vec<_> = rows.iter().map(named).collect();
+    let header = [&COLUMNS[..1], &COLUMNS[HOW..]].concat();
+    format!("{}\n\n{}\n", ui::table(&COLUMNS[..HOW], &how), ui::table(&header, &what))
+}
+
+/// A reference with so much of its digest as tells it from others.
+fn short_reference(image: &str) -> String {
+    match image.split_once("@sha256:") {
+        Some((name, digest)) if digest.len() > 12 => format!("{name}@{}", &digest[..12]),
+        _ => image.to_owned(),
+    }
+}
+
+fn render(status: &Status, width: Option<usize>) -> String {
     let dash = || "-".to_owned();
     let row = |service: &ServiceStatus| {
         let uptime = service.uptime_seconds.map(Duration::from_secs);
@@ -273,12 +306,12 @@ fn render(status: &Status) -> String {
             service.restarts.to_string(),
             service.cpu_percent.map_or_else(dash, |percent| format!("{percent:.1} %")),
             service.memory_bytes.map_or_else(dash, ui::bytes),
-            service.image.clone(),
+            short_reference(&service.image),
             service.ports.join(", "),
         ]
     };
     let rows: Vec<Vec<String>> = status.services.iter().map(row).collect();
-    let mut lines = vec![ui::table(&header, &rows)];
+    let mut lines = vec![tables(&rows, width)];
     if let Some(Migrations { applied, pending }) = status.migrations {
         lines.push(format!("migrations: {applied} applied, {pending} pending"));
     }
@@ -292,6 +325,9 @@ fn render(status: &Status) -> String {
     lines.push(format!("address:    {}", status.address));
     for PendingStep { service, action, reason } in &status.pending {
         lines.push(format!("`up` would {action} {service}: {reason}"));
+    }
+    for name in &status.orphans {
+        lines.push(format!("`up` would leave {name}: no service of the Compose files"));
     }
     if !status.ready {
         let say =
@@ -354,6 +390,7 @@ mod tests {
             ready: false,
             services: vec![service_status("redis", "redis:7", None, None)],
             pending: vec![PendingStep { service: "redis".into(), action: "create".into(), reason }],
+            orphans: vec!["shop-mailer-1".to_owned()],
             migrations: Some(Migrations { applied: 2, pending: 0 }),
             volumes: vec![VolumeStatus { name: "shop_redis_data".to_owned(), bytes: None }],
             last_backup: None,
@@ -381,8 +418,21 @@ mod tests {
 
     #[test]
     fn a_stack_that_is_down_says_what_up_would_do() {
-        let text = console::strip_ansi_codes(&render(&sample())).into_owned();
+        let text = console::strip_ansi_codes(&render(&sample(), None)).into_owned();
         assert!(text.contains("`up` would create redis: it is not there"), "{text}");
+        assert!(text.contains("`up` would leave shop-mailer-1"), "{text}");
         assert!(text.contains("not all is ready"), "{text}");
+    }
+
+    #[test]
+    fn the_services_fit_a_terminal_that_is_eighty_columns_wide() {
+        let mut status = sample();
+        status.services[0].image = format!("redis:7-alpine@sha256:{:064}", 7);
+        status.services[0].ports = vec!["127.0.0.1:16379->6379/tcp".to_owned()];
+        status.services[0].uptime_seconds = Some(700_000);
+        let text = console::strip_ansi_codes(&render(&status, Some(80))).into_owned();
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(text.contains("redis:7-alpine@000000000000  127.0.0.1:16379"), "{text}");
+        assert_eq!(render(&status, Some(200)), render(&status, None));
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, anyhow, bail};
 
@@ -39,17 +39,17 @@ pub(crate) fn up(ctx: &Ctx, env_file: &Path, args: &UpArgs) -> Result<()> {
     let containers = &survey.containers;
     if ctx.is_dry_run() {
         let stale = build::out_of_date(ctx, project, wanted, *source, images)?;
-        let plan = make_plan(ctx, project, wanted, containers, images, &stale);
+        let plan = make_plan(ctx, project, wanted, containers, images, &stale)?;
         print_beginning(survey, &stale)?;
         return print_plan(ctx, &plan);
     }
     remove_left(ctx, &survey.left)?;
     let built = build::bring_up_to_date(ctx, project, wanted, *source, images, false)?;
-    let plan = make_plan(ctx, project, wanted, containers, &built.ids, &[]);
+    let plan = make_plan(ctx, project, wanted, containers, &built.ids, &[])?;
     warn_of_orphans(ctx, &plan);
     if plan.is_empty() {
         if args.timings {
-            ui::data(timings::render(&Tracker::new(wanted, &plan)))?;
+            ui::data(timings::render(&Tracker::new(wanted, &plan, containers)))?;
         }
         green::release(ctx, project, wanted, survey)?;
         rotation::settle_all(ctx, project)?;
@@ -69,7 +69,7 @@ pub(crate) fn up(ctx: &Ctx, env_file: &Path, args: &UpArgs) -> Result<()> {
     }
     clear_the_way(ctx, &plan, containers)?;
     let make = making(ctx, project, &plan);
-    let tracker = Tracker::new(wanted, &plan);
+    let tracker = Tracker::new(wanted, &plan, containers);
     let outcome = readiness::carry_out(ctx, project, tracker, make, args.wait.limit())?;
     if args.timings {
         ui::data(timings::render(outcome.tracker()))?;
@@ -118,7 +118,7 @@ pub(crate) fn prepare(ctx: &Ctx, env_file: &Path, verb: &str) -> Result<Prepared
         (running::survey(ctx, &project), images.join())
     });
     let (survey, images) = (survey?, images.map_err(|_| anyhow!("a thread of xtask panicked"))??);
-    expect_own(ctx, &project, &survey.containers)?;
+    running::expect_own(ctx, &project, &survey.containers)?;
     // Before a build that may take minutes.
     check_ports(ctx, &wanted, &survey.containers)?;
     Ok(Prepared { project, wanted, survey, images, source, _lock: lock })
@@ -173,6 +173,9 @@ pub(crate) fn expect_ready(ctx: &Ctx, project: &Project, outcome: Outcome) -> Re
 
 /// What is wanted minus what is there. `ids` are those of the images, by reference; the images of
 /// the services in `stale` are still to be built, and count as new.
+///
+/// # Errors
+/// The engine does not answer.
 pub(crate) fn make_plan(
     ctx: &Ctx,
     project: &Project,
@@ -180,7 +183,7 @@ pub(crate) fn make_plan(
     containers: &[Container],
     ids: &BTreeMap<String, String>,
     stale: &[String],
-) -> Plan {
+) -> Result<Plan> {
     let id_of = |service: &wanted::Service| {
         let id = ids.get(&service.image).cloned();
         let will_be_new = stale.contains(&service.name);
@@ -188,42 +191,61 @@ pub(crate) fn make_plan(
         Some((service.name.clone(), id?))
     };
     let image_ids: BTreeMap<String, String> = wanted.services.iter().filter_map(id_of).collect();
-    let changed_at = |path: &Path| newest_change(&ctx.root().join(path));
+    let now = SystemTime::now();
+    let will_be_written = secrets::missing(ctx, project);
+    let changed_at = |path: &Path| {
+        let path = ctx.root().join(path);
+        let is_new = will_be_written.iter().any(|secret| secret.starts_with(&path));
+        if is_new { Some(now) } else { newest_change(&path, now) }
+    };
     let reloaded_at = |container: &Container| reload::last(ctx, project, container);
-    let around =
-        Surroundings { image_ids: &image_ids, changed_at: &changed_at, reloaded_at: &reloaded_at };
-    plan::plan(wanted, containers, &around)
+    let networks = running::known_networks(ctx, containers)?;
+    let around = Surroundings {
+        image_ids: &image_ids,
+        changed_at: &changed_at,
+        networks: networks.as_ref(),
+        reloaded_at: &reloaded_at,
+    };
+    Ok(plan::plan(wanted, containers, &around))
 }
 
 /// When a file, or the newest file of a folder, was last changed. One that was moved or copied to its place
 /// keeps the time of its contents, and the kernel's own note tells; that of a secret is older on purpose where
-/// the process need not start anew for it.
-fn newest_change(path: &Path) -> Option<std::time::SystemTime> {
+/// the process need not start anew for it. A time after `now`, from an archive or a clock that was wrong, is none:
+/// it would count as a change after every start.
+fn newest_change(path: &Path, now: SystemTime) -> Option<SystemTime> {
     let data = fs::metadata(path).ok()?;
-    let modified = data.modified().ok();
+    let is_past = |time: &SystemTime| *time <= now;
+    let modified = data.modified().ok().filter(is_past);
     let is_secret = path.components().any(|part| part.as_os_str() == secrets::FOLDER);
     let seconds = u64::try_from(data.ctime()).ok().filter(|_| !is_secret);
     let own = seconds
         .map(|seconds| {
             let nanos = u32::try_from(data.ctime_nsec()).unwrap_or_default();
-            std::time::SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos)
+            SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos)
         })
+        .filter(is_past)
         .max(modified);
     if !data.is_dir() {
         return own;
     }
     let entries = fs::read_dir(path).ok()?.flatten();
     let real = entries.filter(|entry| !inputs::is_an_editors(&entry.file_name()));
-    real.filter_map(|entry| newest_change(&entry.path())).chain(own).max()
+    real.filter_map(|entry| newest_change(&entry.path(), now)).chain(own).max()
 }
 
-/// Compose can replace neither a paused container nor a dead one; data lies in volumes.
+/// Compose can replace neither a paused container nor a dead one, and would keep one without its network; data
+/// lies in volumes.
 pub(crate) fn clear_the_way(ctx: &Ctx, plan: &Plan, containers: &[Container]) -> Result<()> {
-    let to_replace = plan.services(|action| action == plan::Action::Recreate);
-    for container in containers.iter().filter(|c| to_replace.contains(&c.service)) {
+    let to_replace = plan.steps.iter().filter(|step| step.action == plan::Action::Recreate);
+    for step in to_replace {
+        let Some(container) = containers.iter().find(|c| c.service == step.service) else {
+            continue;
+        };
         let verb: &[&str] = match container.status.as_str() {
             "paused" => &["unpause"],
             "dead" | "removing" => &["rm", "--force"],
+            _ if step.reason == plan::NETWORK_IS_GONE => &["rm", "--force"],
             _ => continue,
         };
         ctx.run(Invocation::new("docker").args(verb.iter().copied()).arg(&container.id))?;
@@ -258,10 +280,18 @@ fn compose_create(ctx: &Ctx, project: &Project, names: &[String]) -> Result<()> 
 /// Looks at the ports that a service does not hold yet: a container that works must not be taken down
 /// for one that cannot start.
 fn check_ports(ctx: &Ctx, wanted: &Wanted, containers: &[Container]) -> Result<()> {
+    let is_given_up = |service: &str, port: &ports::Published| {
+        let service = wanted.service(service);
+        service.is_some_and(|s| !s.published.iter().any(|other| other.port == port.port))
+    };
     let is_held = |port: &ports::Published| {
         let address = if port.address.is_empty() { "0.0.0.0" } else { &port.address };
         let held = format!("{address}:{}->", port.port);
-        let own = containers.iter().filter(|c| c.service == port.service && c.is_alive());
+        // Another service's, where two of them exchange their ports: its container is made anew before this
+        // one starts.
+        let own = containers.iter().filter(|c| {
+            c.is_alive() && (c.service == port.service || is_given_up(&c.service, port))
+        });
         own.flat_map(|container| &container.ports).any(|found| found.starts_with(&held))
     };
     let published = wanted.services.iter().flat_map(|service| service.published.clone());
@@ -289,34 +319,24 @@ pub(crate) fn remove_left(ctx: &Ctx, left: &[Container]) -> Result<()> {
     Ok(())
 }
 
-/// Two checkouts that have one name would take turns with one stack, each with secrets of its own.
-fn expect_own(ctx: &Ctx, project: &Project, containers: &[Container]) -> Result<()> {
-    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let is_other = |container: &&Container| {
-        let folder = Path::new(&container.folder);
-        // One that is gone was moved to here.
-        let is_there = folder.is_absolute() && folder.join("compose.yaml").exists();
-        is_there && real(folder) != real(ctx.root())
-    };
-    if let Some(other) = containers.iter().find(is_other) {
-        bail!(
-            "`{}` is the stack of another checkout, {}: go there; or give this one a name and ports of its \
-             own (COMPOSE_PROJECT_NAME and those that end with _PORT, in {})",
-            project.name,
-            other.folder,
-            project::shown(ctx, &project.env_file)
-        );
-    }
-    Ok(())
+/// What comes before the plan: what is removed, and what built; each with the reason.
+pub(crate) fn beginning(
+    survey: &Survey,
+    built: &[String],
+) -> Vec<(&'static str, String, &'static str)> {
+    let left = survey.left.iter().chain(&survey.green);
+    let removed =
+        left.map(|container| ("remove", container.name.clone(), "an interrupted command left it"));
+    let built = built.iter().cloned();
+    removed
+        .chain(built.map(|name| ("build", name, "its image is missing or out of date")))
+        .collect()
 }
 
-/// What a dry run tells before the plan: what would be removed, and what built.
+/// Prints what a dry run tells before the plan.
 pub(crate) fn print_beginning(survey: &Survey, built: &[String]) -> Result<()> {
-    for container in survey.left.iter().chain(&survey.green) {
-        ui::data(format!("{:<9} {:<9} an interrupted command left it", "remove", container.name))?;
-    }
-    for service in built {
-        ui::data(format!("{:<9} {service:<9} its image is missing or out of date", "build"))?;
+    for (action, what, reason) in beginning(survey, built) {
+        ui::data(format!("{action:<9} {what:<9} {reason}"))?;
     }
     Ok(())
 }
@@ -352,7 +372,7 @@ pub(crate) fn load(ctx: &Ctx, env_file: &Path) -> Result<(Project, Wanted)> {
 /// The container of a service that runs.
 ///
 /// # Errors
-/// There is no such service, or it does not run.
+/// There is no such service, or it does not run; or the stack is another checkout's.
 pub(crate) fn running_container(
     ctx: &Ctx,
     env_file: &Path,
@@ -361,6 +381,7 @@ pub(crate) fn running_container(
     let (project, wanted) = load(ctx, env_file)?;
     wanted.expect_service(service)?;
     let containers = running::containers(ctx, &project)?;
+    running::expect_own(ctx, &project, &containers)?;
     let found = containers.into_iter().find(|c| c.service == service && c.is_running());
     let container = found.with_context(|| {
         format!("`{service}` of `{}` does not run; `cargo xtask up` starts it", project.name)

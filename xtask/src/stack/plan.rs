@@ -1,7 +1,7 @@
 //! The plan: what is wanted minus what is there. Pure: `up` carries it out, its dry run prints
 //! it, and `status` shows the same findings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -117,6 +117,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) image_ids: &'a BTreeMap<String, String>,
     /// When a file was last changed.
     pub(crate) changed_at: &'a dyn Fn(&Path) -> Option<SystemTime>,
+    /// The networks that there are; none where nothing stands still, and they need not be known.
+    pub(crate) networks: Option<&'a BTreeSet<String>>,
     /// When a container was last told to read its files anew.
     pub(crate) reloaded_at: &'a dyn Fn(&Container) -> Option<SystemTime>,
 }
@@ -175,6 +177,9 @@ fn judge(
     }
     match container.status.as_str() {
         "running" => judge_running(service, container, around),
+        "created" | "exited" if lacks_network(container, around) => {
+            (Action::Recreate, NETWORK_IS_GONE.to_owned())
+        }
         "created" => (Action::Start, "it was created and never started".to_owned()),
         "exited" => (Action::Start, format!("it stopped with exit code {}", container.exit_code)),
         "restarting" => {
@@ -185,6 +190,15 @@ fn judge(
         // volumes.
         status => (Action::Recreate, format!("it is {status}")),
     }
+}
+
+/// Why a container is made anew that is otherwise what is wanted: Compose does not see it, and would keep it.
+pub(crate) const NETWORK_IS_GONE: &str = "a network of it was removed";
+
+fn lacks_network(container: &Container, around: &Surroundings) -> bool {
+    let is_gone =
+        |known: &BTreeSet<String>| container.networks.iter().any(|id| !known.contains(id));
+    around.networks.is_some_and(is_gone)
 }
 
 fn judge_running(
@@ -240,6 +254,7 @@ mod tests {
         let around = Surroundings {
             image_ids: &BTreeMap::from([("backend".into(), "i1".into())]),
             changed_at: &|path| Some(at(if path == Path::new("a.conf") { 500 } else { 700 })),
+            networks: Some(&BTreeSet::from(["n1".into()])),
             reloaded_at: &|container| (container.id == "reloaded").then(|| at(800)),
         };
         plan(&wanted, &[container], &around).steps[0].action
@@ -266,6 +281,7 @@ mod tests {
             let around = Surroundings {
                 image_ids: &BTreeMap::new(),
                 changed_at: &|_| None,
+                networks: None,
                 reloaded_at: &|_| None,
             };
             let plan = plan(&wanted, &containers, &around);
@@ -289,6 +305,11 @@ mod tests {
         assert_eq!(action(|_, c| c.status = "restarting".into()), Action::Restart);
         assert_eq!(action(|_, c| c.status = "paused".into()), Action::Resume);
         assert_eq!(action(|_, c| c.status = "dead".into()), Action::Recreate);
+        let without_network = |_: &mut Service, c: &mut Container| {
+            c.status = "exited".into();
+            c.networks = vec!["n1".into(), "n2".into()];
+        };
+        assert_eq!(action(without_network), Action::Recreate);
         assert_eq!(action(|s, _| s.hash = "h2".into()), Action::Recreate);
         assert_eq!(action(|_, c| c.image_id = "i0".into()), Action::Recreate);
         assert_eq!(action(|_, c| c.started_at = Some(at(100))), Action::Restart);
@@ -319,6 +340,7 @@ mod tests {
         let around = Surroundings {
             image_ids: &BTreeMap::new(),
             changed_at: &|_| None,
+            networks: None,
             reloaded_at: &|_| None,
         };
         let plan = plan(&Wanted::default(), &[container()], &around);

@@ -35,6 +35,15 @@ pub(crate) struct Project {
     root: PathBuf,
 }
 
+/// What to add to a complaint about a variable whose value this process was given, and not the file's.
+fn blame(name: &str) -> &'static str {
+    if std::env::var_os(name).is_some() {
+        " (from the environment of this process, which goes before the file: `unset` it there)"
+    } else {
+        ""
+    }
+}
+
 impl Project {
     /// Reads and checks the environment file.
     ///
@@ -58,7 +67,12 @@ impl Project {
                 && values.get("SECRETS_COMMAND").is_some_and(|command| !command.is_empty())
         };
         let now: Vec<Variable> = variables.iter().filter(|v| !comes_later(v)).cloned().collect();
-        let findings = env::findings(&shown, &values, &now);
+        let mut findings = env::findings(&shown, &values, &now);
+        // The file may be in order; whoever looks there finds nothing.
+        for finding in &mut findings {
+            let name = finding.split(' ').next().unwrap_or_default().to_owned();
+            finding.push_str(blame(&name));
+        }
         ensure!(
             findings.is_empty(),
             "the environment is not complete:\n  {}\n`cargo xtask env init` adds missing lines \
@@ -82,14 +96,16 @@ impl Project {
         for file in &compose_files {
             ensure!(
                 ctx.root().join(file).is_file(),
-                "COMPOSE_FILE names {file:?}, and there is no such file in the project's root"
+                "COMPOSE_FILE names {file:?}, and there is no such file in the project's root{}",
+                blame("COMPOSE_FILE")
             );
         }
         for port in PORTS {
             let text = value(port);
             ensure!(
                 text.parse::<u16>().is_ok_and(|number| number > 0),
-                "{port} is {text:?}; a port is a number from 1 to 65535"
+                "{port} is {text:?}; a port is a number from 1 to 65535{}",
+                blame(port)
             );
         }
         if value("NGINX_SCHEME") == "https" {
@@ -127,12 +143,17 @@ impl Project {
         for file in files {
             invocation = invocation.args(["--file", file]);
         }
-        // What this process read is what Compose is to see, whatever else stands in its
-        // environment: COMPOSE_PROFILES and the like are the person's, the names below ours.
-        invocation
-            .env("COMPOSE_PROJECT_NAME", &self.name)
-            .env_remove("COMPOSE_FILE")
-            .dir(&self.root)
+        // What this process read is what Compose is to see, whatever else stands in its environment:
+        // COMPOSE_PROFILES and the like are the person's. The names below are ours, or would have Compose do
+        // other things than the plan says: read more files, call containers differently, remove some.
+        let others = [
+            "COMPOSE_FILE",
+            "COMPOSE_ENV_FILES",
+            "COMPOSE_COMPATIBILITY",
+            "COMPOSE_REMOVE_ORPHANS",
+        ];
+        invocation = invocation.env("COMPOSE_PROJECT_NAME", &self.name).dir(&self.root);
+        others.into_iter().fold(invocation, Invocation::env_remove)
     }
 
     /// The folder for what xtask remembers of this stack.

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde_json::Value;
 
-use crate::ctx::{Ctx, Follow, Invocation};
+use crate::ctx::{Ctx, Follow, Interrupted, Invocation};
 use crate::stack::plan::{Action, Plan};
 use crate::stack::project::Project;
-use crate::stack::running::{self, Container, parse_health};
-use crate::stack::tracker::{Event, Life, Phase, Tracked, Tracker};
+use crate::stack::running::{self, Container, Health, parse_health};
+use crate::stack::tracker::{Event, MISSING, Phase, Start, Tracked, Tracker};
 use crate::stack::wanted::Wanted;
 
 /// How long the events may be silent before they are checked against the truth: the stream can break with the
@@ -24,6 +24,10 @@ use crate::stack::wanted::Wanted;
 const RESYNC: Duration = Duration::from_secs(2);
 /// How long one `docker start` may take; it returns when the process runs, not when it is ready.
 const START_LIMIT: Duration = Duration::from_secs(120);
+/// How long the process that a restart ends may take: PostgreSQL has two minutes (compose.yaml).
+const STOP_LIMIT: Duration = Duration::from_secs(180);
+/// How long the engine may be away, beyond the time-out or within it: one that starts anew is back sooner.
+const ENGINE_LIMIT: Duration = Duration::from_secs(60);
 
 /// How the wait ended.
 pub(crate) enum Outcome {
@@ -45,18 +49,21 @@ impl Outcome {
 /// others' containers are still being made.
 pub(crate) type Make = Box<dyn FnOnce() -> Result<()> + Send>;
 
-fn make_containers<'scope>(
-    scope: &'scope Scope<'scope, '_>,
-    make: Make,
-    services: Vec<String>,
-    sender: Sender<(String, Event)>,
-) {
+/// What the threads of a wait tell it.
+enum News {
+    /// Of one service.
+    Of(String, Event),
+    /// Compose has made all the containers that it was to make, or could not.
+    Made(Result<(), String>),
+    /// The engine has nothing more to tell: it ended, or its stream did.
+    Silent,
+}
+
+fn make_containers<'scope>(scope: &'scope Scope<'scope, '_>, make: Make, sender: Sender<News>) {
     scope.spawn(move || {
         let result = make().map_err(|error| format!("{error:#}"));
-        for service in services {
-            // The wait may have ended for another reason; then nobody listens any more.
-            let _ = sender.send((service, Event::Created(result.clone())));
-        }
+        // The wait may have ended for another reason; then nobody listens any more.
+        let _ = sender.send(News::Made(result));
     });
 }
 
@@ -88,17 +95,19 @@ fn carry_out_in<'scope>(
     let started = Instant::now();
     let (sender, inbox) = channel();
     // Subscribed before the first start, so that nothing is missed.
-    let _events = watch_events(ctx, project, sender.clone())?;
+    let mut events = Some(watch_events(ctx, project, sender.clone())?);
     let mut screen = Screen::new(ctx);
     let mut last_news = Instant::now();
+    let mut silent_since = None;
     if let Some(make) = make {
-        let to_make = tracker.services.iter().filter(|tracked| !tracked.exists);
-        let names = to_make.map(|tracked| tracked.service.clone()).collect();
-        make_containers(scope, make, names, sender.clone());
+        make_containers(scope, make, sender.clone());
     }
     loop {
-        for (service, action) in tracker.take_startable(started.elapsed()) {
-            launch(scope, ctx, project, (service, action), sender.clone());
+        if tracker.lacks_an_id() {
+            tracker.know(&running::containers(ctx, project)?);
+        }
+        for start in tracker.take_startable(started.elapsed()) {
+            launch(scope, ctx, project, start, sender.clone());
         }
         screen.show(&tracker);
         if tracker.is_done() {
@@ -114,25 +123,57 @@ fn carry_out_in<'scope>(
             let reason = format!("the time-out of {} is over", crate::ui::seconds(limit));
             return Ok(Outcome::NotReady(tracker, reason));
         }
-        if drain(&inbox, &mut tracker, started) {
-            last_news = Instant::now();
+        match drain(&inbox, &mut tracker, started) {
+            Heard::Nothing => {}
+            Heard::News => last_news = Instant::now(),
+            Heard::TheEnd => events = None,
         }
-        if last_news.elapsed() > RESYNC {
-            last_news = Instant::now();
-            resync(ctx, project, started, &sender)?;
+        if last_news.elapsed() < RESYNC {
+            continue;
+        }
+        last_news = Instant::now();
+        match resync(ctx, project, &tracker, started, &sender) {
+            Ok(()) => {
+                silent_since = None;
+                if events.is_none() {
+                    events = Some(watch_events(ctx, project, sender.clone())?);
+                }
+            }
+            Err(error) if error.is::<Interrupted>() => return Err(error),
+            // It may be starting anew, and brings the containers back by itself.
+            Err(error) => {
+                if silent_since.get_or_insert_with(Instant::now).elapsed() > ENGINE_LIMIT {
+                    return Err(error);
+                }
+                screen.say_once("the Docker Engine does not answer; it is asked again");
+            }
         }
     }
 }
 
-/// Waits a moment for events and applies all that there are; false if there was none.
-fn drain(inbox: &Receiver<(String, Event)>, tracker: &mut Tracker, started: Instant) -> bool {
+/// What came of listening for a moment.
+#[derive(PartialEq)]
+enum Heard {
+    Nothing,
+    News,
+    /// The engine's stream has ended.
+    TheEnd,
+}
+
+/// Waits a moment for news and applies all that there is.
+fn drain(inbox: &Receiver<News>, tracker: &mut Tracker, started: Instant) -> Heard {
     let Ok(first) = inbox.recv_timeout(Duration::from_millis(100)) else {
-        return false;
+        return Heard::Nothing;
     };
-    for (service, event) in std::iter::once(first).chain(inbox.try_iter()) {
-        tracker.apply(&service, event, started.elapsed());
+    let mut heard = Heard::News;
+    for news in std::iter::once(first).chain(inbox.try_iter()) {
+        match news {
+            News::Of(service, event) => tracker.apply(&service, event, started.elapsed()),
+            News::Made(result) => tracker.made(result, started.elapsed()),
+            News::Silent => heard = Heard::TheEnd,
+        }
     }
-    true
+    heard
 }
 
 /// Starts a container in a thread of its own: two that may start do so at the same time.
@@ -140,33 +181,32 @@ fn launch<'scope>(
     scope: &'scope Scope<'scope, '_>,
     ctx: &'scope Ctx,
     project: &'scope Project,
-    (service, action): (String, Action),
-    sender: Sender<(String, Event)>,
+    start: Start,
+    sender: Sender<News>,
 ) {
     scope.spawn(move || {
-        let result = start_container(ctx, project, &service, action);
+        let result = start_container(ctx, project, &start);
         let result = result.map_err(|error| format!("it could not be started: {error:#}"));
         // The wait may have ended for another reason; then nobody listens any more.
-        let _ = sender.send((service, Event::Launched(result)));
+        let _ = sender.send(News::Of(start.service, Event::Launched(result)));
     });
 }
 
-fn start_container(ctx: &Ctx, project: &Project, service: &str, action: Action) -> Result<()> {
-    let verb = match action {
-        Action::Restart => "restart",
-        Action::Resume => "unpause",
-        _ => "start",
+fn start_container(ctx: &Ctx, project: &Project, start: &Start) -> Result<()> {
+    let (verb, limit) = match start.action {
+        // It ends the process first, which may have its grace.
+        Action::Restart => ("restart", START_LIMIT + STOP_LIMIT),
+        Action::Resume => ("unpause", START_LIMIT),
+        _ => ("start", START_LIMIT),
     };
-    let name = running::container_name(project, service);
-    ctx.run(Invocation::new("docker").args([verb, &name]).limit(START_LIMIT))
+    // The word on a container that was just made may have been lost; this is what Compose calls it.
+    let name = start.container.clone();
+    let name = name.unwrap_or_else(|| running::container_name(project, &start.service));
+    ctx.run(Invocation::new("docker").args([verb, &name]).limit(limit))
 }
 
 /// Passes the engine's events of this project on.
-fn watch_events(
-    ctx: &Ctx,
-    project: &Project,
-    sender: Sender<(String, Event)>,
-) -> Result<EventStream> {
+fn watch_events(ctx: &Ctx, project: &Project, sender: Sender<News>) -> Result<EventStream> {
     let filter = running::project_filter(project);
     let mut command =
         Invocation::new("docker").args(["events", "--format", "{{json .}}", "--filter", &filter]);
@@ -176,11 +216,13 @@ fn watch_events(
     let mut follow = ctx.follow(command)?;
     let lines = std::mem::replace(&mut follow.lines, channel().1);
     thread::spawn(move || {
-        for (service, event) in lines.iter().filter_map(|line| parse_event(&line)) {
-            if sender.send((service, event)).is_err() {
-                break;
+        let news = lines.iter().filter_map(|line| parse_event(&line));
+        for (service, event) in news {
+            if sender.send(News::Of(service, event)).is_err() {
+                return;
             }
         }
+        let _ = sender.send(News::Silent);
     });
     Ok(EventStream { _follow: follow })
 }
@@ -203,7 +245,7 @@ fn parse_event(line: &str) -> Option<(String, Event)> {
         return Some((service, Event::Health(parse_health(word))));
     }
     match action {
-        "create" => Some((service, Event::Appeared)),
+        "create" => Some((service, Event::Appeared(event["Actor"]["ID"].as_str()?.to_owned()))),
         "oom" => Some((service, Event::OutOfMemory)),
         "die" => Some((service, Event::Died(attributes["exitCode"].as_str()?.parse().ok()?))),
         _ => None,
@@ -214,16 +256,23 @@ fn parse_event(line: &str) -> Option<(String, Event)> {
 fn resync(
     ctx: &Ctx,
     project: &Project,
+    tracker: &Tracker,
     started: Instant,
-    sender: &Sender<(String, Event)>,
+    sender: &Sender<News>,
 ) -> Result<()> {
     let at = started.elapsed();
-    for container in running::containers(ctx, project)? {
-        let life = Life::of(&container.status);
-        let (health, probe) = (container.health, container.last_probe);
-        let seen = Event::Seen { life, health, probe, at };
+    let containers = running::containers(ctx, project)?;
+    for tracked in &tracker.services {
+        let found = containers.iter().find(|container| container.service == tracked.service);
+        let seen = Event::Seen {
+            status: found.map_or_else(|| MISSING.to_owned(), |c| c.status.clone()),
+            exit_code: found.map_or(0, |c| c.exit_code),
+            health: found.map_or(Health::None, |c| c.health),
+            probe: found.and_then(|c| c.last_probe.clone()),
+            at,
+        };
         // The receiver lives as long as the wait.
-        let _ = sender.send((container.service, seen));
+        let _ = sender.send(News::Of(tracked.service.clone(), seen));
     }
     Ok(())
 }
@@ -232,11 +281,18 @@ fn resync(
 struct Screen {
     ctx: Ctx,
     steps: BTreeMap<String, crate::ui::Step>,
+    said: Option<&'static str>,
 }
 
 impl Screen {
     fn new(ctx: &Ctx) -> Screen {
-        Screen { ctx: ctx.clone(), steps: BTreeMap::new() }
+        Screen { ctx: ctx.clone(), steps: BTreeMap::new(), said: None }
+    }
+
+    fn say_once(&mut self, line: &'static str) {
+        if self.said.replace(line) != Some(line) {
+            self.ctx.ui.say(line);
+        }
     }
 
     fn show(&mut self, tracker: &Tracker) {
@@ -295,13 +351,12 @@ pub(crate) fn waiting_for(wanted: &Wanted, containers: &[Container]) -> Tracker 
         let action = if is_ready { Action::Keep } else { Action::Wait };
         crate::stack::plan::Step { service: service.name.clone(), action, reason: String::new() }
     });
-    Tracker::new(wanted, &Plan { steps: steps.collect(), orphans: Vec::new() })
+    Tracker::new(wanted, &Plan { steps: steps.collect(), orphans: Vec::new() }, containers)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stack::running::Health;
 
     #[test]
     fn the_engines_events_are_read() {

@@ -7,7 +7,7 @@ use crate::ctx::{Ctx, Invocation};
 use crate::stack::project::Project;
 
 use crate::stack::running::{self, Container};
-use crate::stack::tracker::{Phase, Tracked, Tracker};
+use crate::stack::tracker::{Making, Phase, Tracked, Tracker};
 
 const LOG_LINES: &str = "15";
 
@@ -15,6 +15,8 @@ const LOG_LINES: &str = "15";
 #[derive(Clone, Debug, Default)]
 struct Evidence {
     service: String,
+    /// It failed, and does not only wait for others.
+    has_failed: bool,
     /// State and exit code, in words.
     state: String,
     waits_for: Vec<String>,
@@ -31,23 +33,38 @@ pub(crate) fn not_ready(ctx: &Ctx, project: &Project, tracker: &Tracker) -> Stri
         let container = containers.iter().find(|c| c.service == tracked.service);
         Evidence {
             service: tracked.service.clone(),
+            has_failed: matches!(tracked.phase, Phase::Failed(_)),
             state: state(tracked, container),
             probe: container.and_then(|c| c.last_probe.clone()),
             log: container
-                .filter(|c| c.status != "created")
+                // Where none was made this is the one before, which has nothing to do with it.
+                .filter(|c| c.status != "created" && tracked.exists)
                 .map_or_else(Vec::new, |c| last_lines(ctx, c)),
             out_of_memory: tracked.out_of_memory || container.is_some_and(|c| c.out_of_memory),
             waits_for,
         }
     };
-    let evidence: Vec<Evidence> = tracker.not_ready().into_iter().map(gather).collect();
-    render(&evidence)
+    let services = tracker.not_ready().into_iter().map(gather);
+    render(&not_made(tracker).into_iter().chain(services).collect::<Vec<_>>())
+}
+
+/// Compose makes all containers with one command, and says once why it could not.
+fn not_made(tracker: &Tracker) -> Option<Evidence> {
+    let Making::Failed(reason) = &tracker.making else { return None };
+    let state = reason.lines().map(legible).collect::<Vec<_>>().join("\n    ");
+    Some(Evidence {
+        service: "containers".to_owned(),
+        has_failed: true,
+        state,
+        ..Evidence::default()
+    })
 }
 
 /// The same of one container that is waited for by itself.
 pub(crate) fn of_one(ctx: &Ctx, container: &Container, state: &str) -> String {
     let evidence = Evidence {
         service: container.service.clone(),
+        has_failed: true,
         state: state.to_owned(),
         waits_for: Vec::new(),
         probe: container.last_probe.clone(),
@@ -85,21 +102,37 @@ fn last_lines(ctx: &Ctx, container: &Container) -> Vec<String> {
         return Vec::new();
     };
     // The two streams are the container's own; most programs use one of them only.
-    output.stdout.lines().chain(output.stderr.lines()).map(str::to_owned).collect()
+    output.stdout.lines().chain(output.stderr.lines()).map(legible).collect()
+}
+
+/// A line that a program wrote for its own eyes: without what moves a cursor, and no longer than can be read.
+fn legible(line: &str) -> String {
+    const LONGEST: usize = 400;
+    let plain = console::strip_ansi_codes(line);
+    let plain: String = plain.chars().filter(|c| !c.is_control() || *c == '\t').collect();
+    if plain.chars().count() <= LONGEST {
+        return plain;
+    }
+    plain.chars().take(LONGEST).collect::<String>() + " …"
 }
 
 /// The report as text; services that failed by themselves come before those that wait for them.
 fn render(evidence: &[Evidence]) -> String {
     let (causes, waiting): (Vec<_>, Vec<_>) =
-        evidence.iter().partition(|service| service.waits_for.is_empty());
+        evidence.iter().partition(|service| service.has_failed || service.waits_for.is_empty());
+    let waits = |service: &Evidence| match service.waits_for.join(" and ") {
+        names if names.is_empty() => names,
+        names => format!("; it waits for {names}"),
+    };
     let mut text = String::new();
     for service in causes {
-        let _ = writeln!(text, "  {}: {}", service.service, service.state);
+        let _ = writeln!(text, "  {}: {}{}", service.service, service.state, waits(service));
         if let Some(hint) = hint(service) {
             let _ = writeln!(text, "    hint: {hint}");
         }
         if let Some(probe) = &service.probe {
-            let _ = writeln!(text, "    last health probe: {}", indented(probe));
+            let probe: Vec<String> = probe.lines().map(legible).collect();
+            let _ = writeln!(text, "    last health probe: {}", probe.join("\n      "));
         }
         if !service.log.is_empty() {
             let _ = writeln!(text, "    last lines of its log:");
@@ -109,14 +142,9 @@ fn render(evidence: &[Evidence]) -> String {
         }
     }
     for service in waiting {
-        let names = service.waits_for.join(" and ");
-        let _ = writeln!(text, "  {}: {}; it waits for {names}", service.service, service.state);
+        let _ = writeln!(text, "  {}: {}{}", service.service, service.state, waits(service));
     }
     text.trim_end().to_owned()
-}
-
-fn indented(text: &str) -> String {
-    text.lines().collect::<Vec<_>>().join("\n      ")
 }
 
 /// A cause that can be recognised from what was printed.
@@ -201,6 +229,7 @@ mod tests {
     fn evidence(log: &str) -> Evidence {
         Evidence {
             service: "backend".into(),
+            has_failed: true,
             state: "it ended 3 times, the last time with exit code 1".into(),
             probe: Some("exit code 1: connection refused".into()),
             log: vec![log.into()],
@@ -228,6 +257,20 @@ mod tests {
              password authentication failed for user \"app\"\n  \
              nginx: not started yet; it waits for backend"
         );
+    }
+
+    #[test]
+    fn who_failed_by_itself_is_explained_although_it_waits_for_others_too() {
+        let failed = Evidence { waits_for: vec!["postgres".into()], ..evidence("a panic") };
+        let text = render(&[failed]);
+        assert!(text.contains("exit code 1; it waits for postgres\n"), "{text}");
+        assert!(text.contains("a panic"), "{text}");
+    }
+
+    #[test]
+    fn a_log_moves_no_cursor_and_fills_no_screen() {
+        assert_eq!(legible("\x1b[31mred\x1b[0m\rover\tit"), "redover\tit");
+        assert_eq!(legible(&"é".repeat(5000)).chars().count(), 402);
     }
 
     /// A line as the service or the engine prints it, and what the hint says then.

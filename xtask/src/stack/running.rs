@@ -1,13 +1,15 @@
 //! What is there: the project's containers, read with `docker ps` and `docker inspect`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::ctx::{Ctx, Invocation};
-use crate::stack::project::Project;
+use crate::stack::project::{Project, shown};
 
 /// The label of everything that belongs to a Compose project; its value is the project's name.
 pub(crate) const LABEL_PROJECT: &str = "com.docker.compose.project";
@@ -63,6 +65,8 @@ pub(crate) struct Container {
     pub(crate) is_one_off: bool,
     /// Its address on the stack's network; empty where it does not run.
     pub(crate) address: String,
+    /// Ids of the networks that it is a member of, or was when it ran.
+    pub(crate) networks: Vec<String>,
 }
 
 impl Container {
@@ -102,6 +106,31 @@ pub(crate) fn green_name(project: &Project, service: &str) -> String {
     format!("{}-{service}-green", project.name)
 }
 
+/// Whoever works on a stack has to be in the checkout that it was made from: two that have one name would take
+/// turns with it, each with secrets of its own, and one would delete the other's data.
+///
+/// # Errors
+/// The containers were made from another checkout, which is still there.
+pub(crate) fn expect_own(ctx: &Ctx, project: &Project, containers: &[Container]) -> Result<()> {
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let is_other = |container: &&Container| {
+        let folder = Path::new(&container.folder);
+        // One that is gone was moved to here.
+        let is_there = folder.is_absolute() && folder.join("compose.yaml").exists();
+        is_there && real(folder) != real(ctx.root())
+    };
+    if let Some(other) = containers.iter().find(is_other) {
+        bail!(
+            "`{}` is the stack of another checkout, {}: go there; or give this one a name and ports of its \
+             own (COMPOSE_PROJECT_NAME and those that end with _PORT, in {})",
+            project.name,
+            other.folder,
+            shown(ctx, &project.env_file)
+        );
+    }
+    Ok(())
+}
+
 /// Every container of the project, running or not, that is a service's own.
 ///
 /// # Errors
@@ -130,9 +159,16 @@ pub(crate) fn survey(ctx: &Ctx, project: &Project) -> Result<Survey> {
     let all = every_container(ctx, project)?;
     let (one_off, all): (Vec<_>, Vec<_>) = all.into_iter().partition(|c| c.is_one_off);
     let green = one_off.into_iter().filter(|c| c.name == green_name(project, &c.service)).collect();
-    let is_left = |c: &Container| c.is_replacement && c.name != container_name(project, &c.service);
+    let is_left = |c: &Container| c.is_replacement && has_passing_name(&c.name);
     let (left, containers) = all.into_iter().partition(is_left);
     Ok(Survey { containers, left, green })
+}
+
+/// Compose's name for a container until the one in whose place it comes is gone: that one's id and name.
+fn has_passing_name(name: &str) -> bool {
+    name.split_once('_').is_some_and(|(id, _)| {
+        id.len() == 12 && id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    })
 }
 
 fn every_container(ctx: &Ctx, project: &Project) -> Result<Vec<Container>> {
@@ -232,6 +268,8 @@ struct RawNetwork {
 
 #[derive(Deserialize)]
 struct RawEndpoint {
+    #[serde(rename = "NetworkID", default)]
+    network: String,
     #[serde(rename = "IPAddress", default)]
     address: String,
 }
@@ -269,6 +307,7 @@ impl From<Raw> for Container {
             is_replacement: !raw.config.label(LABEL_REPLACE).is_empty(),
             is_one_off: raw.config.label(LABEL_ONEOFF) == "True",
             address: address(raw.network_settings.networks.as_ref()),
+            networks: networks(raw.network_settings.networks.as_ref()),
             id: raw.id,
             status: raw.state.status,
             exit_code: raw.state.exit_code,
@@ -295,6 +334,28 @@ pub(crate) fn parse_health(word: &str) -> Health {
 fn address(networks: Option<&BTreeMap<String, RawEndpoint>>) -> String {
     let first = networks.and_then(|networks| networks.values().next());
     first.map_or_else(String::new, |endpoint| endpoint.address.clone())
+}
+
+/// One that was made and never started knows them by name alone.
+fn networks(networks: Option<&BTreeMap<String, RawEndpoint>>) -> Vec<String> {
+    let ids = networks.into_iter().flatten().map(|(_, endpoint)| endpoint.network.clone());
+    ids.filter(|id| !id.is_empty()).collect()
+}
+
+/// The ids of all networks that there are, where a container stands still: its own may be gone since it ran
+/// (`docker network prune`), and it could not be started.
+///
+/// # Errors
+/// The engine does not answer.
+pub(crate) fn known_networks(
+    ctx: &Ctx,
+    containers: &[Container],
+) -> Result<Option<BTreeSet<String>>> {
+    if containers.iter().all(Container::is_alive) {
+        return Ok(None);
+    }
+    let command = Invocation::new("docker").args(["network", "ls", "--quiet", "--no-trunc"]);
+    Ok(Some(ctx.read(command)?.lines().map(str::to_owned).collect()))
 }
 
 fn ports(ports: Option<&BTreeMap<String, Option<Vec<RawBinding>>>>) -> Vec<String> {
@@ -356,6 +417,16 @@ pub(crate) mod tests {
             is_replacement: false,
             is_one_off: false,
             address: String::new(),
+            networks: vec!["n1".into()],
+        }
+    }
+
+    #[test]
+    fn what_compose_left_half_way_is_known_by_its_name() {
+        assert!(has_passing_name("0123456789ab_shop-backend-1"));
+        // Made anew long ago, under a name that the Compose file gives, or one of several.
+        for name in ["shop-backend-1", "my_db", "shop-backend-2", "shop_backend_1"] {
+            assert!(!has_passing_name(name), "{name}");
         }
     }
 

@@ -73,6 +73,15 @@ pub(crate) fn provide(ctx: &Ctx, project: &mut Project) -> Result<()> {
     Ok(())
 }
 
+/// The files that [`provide`] has yet to write, for a dry run: what reads them starts anew then. One whose value
+/// is replaced keeps its time.
+pub(crate) fn missing(ctx: &Ctx, project: &Project) -> Vec<PathBuf> {
+    let variables = project::variables(ctx).unwrap_or_default();
+    let secrets = variables.iter().filter(|variable| variable.secret_bytes.is_some());
+    let files = secrets.map(|variable| file(ctx, project, &variable.name));
+    files.filter(|path| read(path).unwrap_or_default().is_empty()).collect()
+}
+
 fn replaced(name: &str, is_password: bool) -> String {
     if is_password {
         format!("  {name} is another one than before; the services learn it when all is up")

@@ -75,7 +75,7 @@ mod tests {
             reason: String::new(),
         });
         let plan = Plan { steps: steps.collect(), orphans: Vec::new() };
-        let mut tracker = Tracker::new(&Wanted { services, volumes: Vec::new() }, &plan);
+        let mut tracker = Tracker::new(&Wanted { services, volumes: Vec::new() }, &plan, &[]);
         for (second, name) in (1..).zip(order) {
             let now = Duration::from_secs(second);
             tracker.take_startable(now);

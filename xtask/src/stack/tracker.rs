@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::stack::plan::{Action, Plan, Step};
-use crate::stack::running::Health;
+use crate::stack::running::{Container, Health};
 use crate::stack::wanted::Wanted;
 
 /// A container that ended this often while we wait will not get well by waiting.
@@ -29,10 +29,8 @@ pub(crate) enum Phase {
 /// Something that happened to a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// A container of it was made.
-    Appeared,
-    /// Compose has made all the containers that it was to make, or could not.
-    Created(Result<(), String>),
+    /// A container of it was made, with this id.
+    Appeared(String),
     Launched(Result<(), String>),
     Died(i64),
     Health(Health),
@@ -40,32 +38,22 @@ pub(crate) enum Event {
     OutOfMemory,
     /// The truth, as read from the engine at this time.
     Seen {
-        life: Life,
+        /// The engine's word for the container's state, or [`MISSING`].
+        status: String,
+        exit_code: i64,
         health: Health,
         probe: Option<String>,
         at: Duration,
     },
 }
 
-/// Whether a container lives, as the engine calls its state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Life {
-    Running,
-    /// Made, restarting or being removed: it changes without our doing.
-    Passing,
-    /// Ended or paused.
-    Still,
-}
+/// In place of the engine's word, where there is no container.
+pub(crate) const MISSING: &str = "missing";
 
-impl Life {
-    /// From the engine's word.
-    pub(crate) fn of(status: &str) -> Life {
-        match status {
-            "running" => Life::Running,
-            "exited" | "dead" | "paused" => Life::Still,
-            _ => Life::Passing,
-        }
-    }
+/// Whether nothing about a container changes without our doing. What is restarting or being removed does, and one
+/// that was made is about to be started.
+fn stands_still(status: &str) -> bool {
+    matches!(status, "exited" | "dead" | "paused" | MISSING)
 }
 
 /// One service's way to readiness, in time since the beginning.
@@ -74,6 +62,8 @@ pub(crate) struct Tracked {
     pub(crate) service: String,
     pub(crate) depends_on: Vec<String>,
     pub(crate) phase: Phase,
+    /// Its container's id, where that is known; empty where there is none.
+    pub(crate) container: Option<String>,
     /// Its container is there, and can be started.
     pub(crate) exists: bool,
     /// When its container was made, if that was part of the wait.
@@ -93,14 +83,36 @@ pub(crate) struct Tracked {
     pub(crate) ready_at: Option<Duration>,
 }
 
+/// A container that may start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Start {
+    pub(crate) service: String,
+    /// How: start, restart or resume.
+    pub(crate) action: Action,
+    /// The container's id, where it is known.
+    pub(crate) container: Option<String>,
+}
+
 /// The state of the wait. Pure: events go in, containers to start come out.
 #[derive(Clone, Debug)]
 pub(crate) struct Tracker {
     pub(crate) services: Vec<Tracked>,
+    /// How Compose's making of containers goes.
+    pub(crate) making: Making,
+}
+
+/// Containers that Compose makes during a wait, all with one command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Making {
+    /// None is to be made, or all are.
+    Over,
+    UnderWay,
+    /// It failed, with this reason.
+    Failed(String),
 }
 
 impl Tracker {
-    pub(crate) fn new(wanted: &Wanted, plan: &Plan) -> Tracker {
+    pub(crate) fn new(wanted: &Wanted, plan: &Plan, containers: &[Container]) -> Tracker {
         let track = |step: &Step| {
             let phase = match step.action {
                 // What only reads its files anew serves all the while.
@@ -115,6 +127,11 @@ impl Tracker {
                     .map_or_else(Vec::new, |s| s.depends_on.clone()),
                 ready_at: (phase == Phase::Ready).then_some(Duration::ZERO),
                 phase,
+                // Of one that is made anew the old one's is of no use.
+                container: containers
+                    .iter()
+                    .find(|c| c.service == step.service && !step.action.makes_container())
+                    .map(|c| c.id.clone()),
                 exists: !step.action.makes_container(),
                 made_at: None,
                 still_since: None,
@@ -128,11 +145,39 @@ impl Tracker {
                 launched_at: None,
             }
         };
-        Tracker { services: plan.steps.iter().map(track).collect() }
+        let makes = plan.steps.iter().any(|step| step.action.makes_container());
+        let making = if makes { Making::UnderWay } else { Making::Over };
+        Tracker { services: plan.steps.iter().map(track).collect(), making }
     }
 
-    /// The services that may start now, with what is to be done; they count as launching.
-    pub(crate) fn take_startable(&mut self, now: Duration) -> Vec<(String, Action)> {
+    /// A container was made and the engine's word on it has not come: Compose was heard of first.
+    pub(crate) fn lacks_an_id(&self) -> bool {
+        self.services.iter().any(|tracked| tracked.made_at.is_some() && tracked.container.is_none())
+    }
+
+    /// Takes note of the containers that there are.
+    pub(crate) fn know(&mut self, containers: &[Container]) {
+        for tracked in self.services.iter_mut().filter(|tracked| tracked.container.is_none()) {
+            let found = containers.iter().find(|c| c.service == tracked.service);
+            // Where Compose gave none, the name that it would have given says in the error what is missing.
+            tracked.container = Some(found.map_or_else(String::new, |c| c.id.clone()));
+        }
+    }
+
+    /// Takes note of how the making of containers ended. A service whose container was made before it failed is
+    /// not concerned.
+    pub(crate) fn made(&mut self, result: Result<(), String>, now: Duration) {
+        for tracked in self.services.iter_mut().filter(|tracked| !tracked.exists) {
+            match &result {
+                Ok(()) => tracked.made(now),
+                Err(_) => tracked.phase = Phase::Failed("its container was not made".to_owned()),
+            }
+        }
+        self.making = result.map_or_else(Making::Failed, |()| Making::Over);
+    }
+
+    /// The services that may start now; they count as launching.
+    pub(crate) fn take_startable(&mut self, now: Duration) -> Vec<Start> {
         let is_ready = |name: &String, all: &[Tracked]| {
             all.iter().any(|other| &other.service == name && other.phase == Phase::Ready)
         };
@@ -144,7 +189,9 @@ impl Tracker {
             };
             let is_free = tracked.depends_on.iter().all(|name| is_ready(name, &self.services));
             if tracked.exists && is_free {
-                startable.push((tracked.service.clone(), action));
+                let container = tracked.container.clone().filter(|id| !id.is_empty());
+                let service = tracked.service.clone();
+                startable.push(Start { service, action, container });
                 self.services[index].phase = Phase::Launching;
                 self.services[index].launched_at = Some(now);
             }
@@ -158,11 +205,13 @@ impl Tracker {
             return;
         };
         match (event, &tracked.phase) {
-            (Event::Appeared, Phase::Blocked(Action::Create)) => tracked.made(now),
-            // In place of an old one it has to be renamed first.
-            (Event::Appeared, _) => {}
-            (Event::Created(Ok(())), _) => tracked.made(now),
-            (Event::Created(Err(reason)), _) => tracked.phase = Phase::Failed(reason),
+            (Event::Appeared(id), phase) => {
+                tracked.container = Some(id);
+                // In place of an old one it has to be renamed first.
+                if *phase == Phase::Blocked(Action::Create) {
+                    tracked.made(now);
+                }
+            }
             (_, Phase::Failed(_) | Phase::Blocked(_)) => {}
             (Event::Launched(Err(reason)), _) => tracked.phase = Phase::Failed(reason),
             (Event::Launched(Ok(())), phase) => {
@@ -180,11 +229,11 @@ impl Tracker {
                 tracked.phase = Phase::Failed("its health check gave up".to_owned());
             }
             (Event::Health(_), _) => {}
-            (Event::Seen { life, health, probe, at }, Phase::Starting)
+            (Event::Seen { status, exit_code, health, probe, at }, Phase::Starting)
                 if tracked.settled_at.is_some_and(|settled| at > settled) =>
             {
-                tracked.lives(life, now);
-                if life == Life::Running {
+                tracked.lives(&status, exit_code, now);
+                if status == "running" {
                     tracked.last_probe = probe;
                     tracked.seen(health, now);
                 }
@@ -193,14 +242,16 @@ impl Tracker {
         }
     }
 
-    /// Every service is ready.
+    /// Every service is ready, and nothing is left to be made.
     pub(crate) fn is_done(&self) -> bool {
-        self.services.iter().all(|tracked| tracked.phase == Phase::Ready)
+        self.making == Making::Over
+            && self.services.iter().all(|tracked| tracked.phase == Phase::Ready)
     }
 
     /// Some service cannot get ready any more.
     pub(crate) fn is_hopeless(&self) -> bool {
-        self.services.iter().any(|tracked| matches!(tracked.phase, Phase::Failed(_)))
+        matches!(self.making, Making::Failed(_))
+            || self.services.iter().any(|tracked| matches!(tracked.phase, Phase::Failed(_)))
     }
 
     /// The services that are not ready, with the dependencies that each still waits for.
@@ -222,14 +273,20 @@ impl Tracked {
         }
     }
 
-    fn lives(&mut self, life: Life, now: Duration) {
-        if life != Life::Still {
+    fn lives(&mut self, status: &str, exit_code: i64, now: Duration) {
+        if !stands_still(status) {
             self.still_since = None;
             return;
         }
         let since = *self.still_since.get_or_insert(now);
         if now.saturating_sub(since) >= STANDSTILL {
-            self.phase = Phase::Failed("it stands still, and nobody starts it".to_owned());
+            self.phase = Phase::Failed(match status {
+                MISSING => "there is no container of it, and nobody makes one".to_owned(),
+                "exited" | "dead" => {
+                    format!("it is {status} with exit code {exit_code}, and nobody starts it")
+                }
+                status => format!("it is {status}, and nobody starts it"),
+            });
         }
     }
 
@@ -272,9 +329,7 @@ mod tests {
     /// Of three services, each of which needs the one before; the containers are there.
     fn tracker(actions: [Action; 3]) -> Tracker {
         let mut tracker = tracker_without_containers(actions);
-        for tracked in &mut tracker.services {
-            tracked.exists = true;
-        }
+        tracker.made(Ok(()), Duration::ZERO);
         tracker
     }
 
@@ -292,11 +347,15 @@ mod tests {
             reason: String::new(),
         });
         let plan = Plan { steps: steps.collect(), orphans: Vec::new() };
-        Tracker::new(&Wanted { services, volumes: Vec::new() }, &plan)
+        Tracker::new(&Wanted { services, volumes: Vec::new() }, &plan, &[])
     }
 
-    fn names(startable: Vec<(String, Action)>) -> Vec<String> {
-        startable.into_iter().map(|(name, _)| name).collect()
+    fn names(startable: Vec<Start>) -> Vec<String> {
+        startable.into_iter().map(|start| start.service).collect()
+    }
+
+    fn seen(status: &str, health: Health, at: Duration) -> Event {
+        Event::Seen { status: status.to_owned(), exit_code: 137, health, probe: None, at }
     }
 
     const NOW: Duration = Duration::from_secs(1);
@@ -319,25 +378,43 @@ mod tests {
     fn a_service_whose_container_is_not_made_yet_waits_for_it() {
         let mut tracker = tracker_without_containers([Action::Create, Action::Keep, Action::Keep]);
         assert_eq!(names(tracker.take_startable(NOW)), [""; 0]);
-        tracker.apply("db", Event::Appeared, NOW);
-        assert_eq!(names(tracker.take_startable(NOW)), ["db"]);
+        tracker.apply("db", Event::Appeared("c1".into()), NOW);
+        let start =
+            Start { service: "db".into(), action: Action::Create, container: Some("c1".into()) };
+        assert_eq!(tracker.take_startable(NOW), [start]);
     }
 
     #[test]
     fn a_container_in_place_of_an_old_one_starts_when_compose_is_done_with_it() {
         let mut tracker =
             tracker_without_containers([Action::Recreate, Action::Keep, Action::Keep]);
-        tracker.apply("db", Event::Appeared, NOW);
+        tracker.apply("db", Event::Appeared("c2".into()), NOW);
         assert_eq!(names(tracker.take_startable(NOW)), [""; 0]);
-        tracker.apply("db", Event::Created(Ok(())), NOW);
+        tracker.made(Ok(()), NOW);
         assert_eq!(names(tracker.take_startable(NOW)), ["db"]);
     }
 
     #[test]
     fn a_container_that_cannot_be_made_is_hopeless_at_once() {
         let mut tracker = tracker_without_containers([Action::Keep, Action::Create, Action::Keep]);
-        tracker.apply("backend", Event::Created(Err("no space".into())), NOW);
+        tracker.made(Err("no space".into()), NOW);
         assert!(tracker.is_hopeless());
+        // Those that are there are not to blame.
+        let open: Vec<_> = tracker.not_ready().iter().map(|(t, _)| t.service.clone()).collect();
+        assert_eq!(open, ["backend"]);
+    }
+
+    #[test]
+    fn what_compose_could_not_do_is_told_although_all_got_healthy() {
+        let mut tracker = tracker_without_containers([Action::Create, Action::Keep, Action::Keep]);
+        tracker.apply("db", Event::Appeared("c1".into()), NOW);
+        tracker.take_startable(NOW);
+        tracker.apply("db", Event::Launched(Ok(())), NOW);
+        tracker.apply("db", HEALTHY, NOW);
+        assert!(!tracker.is_done() && !tracker.is_hopeless());
+        tracker.made(Err("the network is gone".into()), NOW);
+        assert!(!tracker.is_done() && tracker.is_hopeless());
+        assert!(tracker.not_ready().is_empty());
     }
 
     #[test]
@@ -389,27 +466,37 @@ mod tests {
     #[test]
     fn a_missed_event_is_made_up_for_by_what_is_seen() {
         let mut tracker = tracker([Action::Wait, Action::Keep, Action::Keep]);
-        let seen = |health| Event::Seen { life: Life::Running, health, probe: None, at: NOW };
-        tracker.apply("db", seen(Health::Starting), NOW);
+        tracker.apply("db", seen("running", Health::Starting, NOW), NOW);
         assert!(!tracker.is_done());
-        tracker.apply("db", seen(Health::Healthy), NOW);
+        tracker.apply("db", seen("running", Health::Healthy, NOW), NOW);
         assert!(tracker.is_done());
     }
 
     #[test]
     fn a_container_that_stands_still_is_waited_for_a_moment_and_no_longer() {
-        let seen = |life, at| Event::Seen { life, health: Health::None, probe: None, at };
         let mut tracker = tracker([Action::Wait, Action::Keep, Action::Keep]);
-        let mut look = |life, at| {
-            tracker.apply("db", seen(life, at), at);
+        let mut look = |status, at| {
+            tracker.apply("db", seen(status, Health::None, at), at);
             tracker.is_hopeless()
         };
-        assert!(!look(Life::of("exited"), NOW));
+        assert!(!look("exited", NOW));
         // The restart policy is at work, or another command.
-        assert!(!look(Life::of("restarting"), NOW + STANDSTILL));
-        assert!(!look(Life::of("exited"), NOW + STANDSTILL * 2));
-        assert!(!look(Life::of("paused"), NOW + STANDSTILL * 3 - NOW));
-        assert!(look(Life::of("exited"), NOW + STANDSTILL * 3));
+        assert!(!look("restarting", NOW + STANDSTILL));
+        assert!(!look("exited", NOW + STANDSTILL * 2));
+        assert!(!look("paused", NOW + STANDSTILL * 3 - NOW));
+        assert!(look("exited", NOW + STANDSTILL * 3));
+        let Phase::Failed(reason) = &tracker.services[0].phase else { panic!() };
+        assert_eq!(reason, "it is exited with exit code 137, and nobody starts it");
+    }
+
+    #[test]
+    fn a_container_that_is_gone_is_not_waited_for_until_the_time_out() {
+        let mut tracker = tracker([Action::Wait, Action::Keep, Action::Keep]);
+        tracker.apply("db", seen(MISSING, Health::None, NOW), NOW);
+        assert!(!tracker.is_hopeless());
+        let later = NOW + STANDSTILL;
+        tracker.apply("db", seen(MISSING, Health::None, later), later);
+        assert!(tracker.is_hopeless());
     }
 
     #[test]
@@ -418,16 +505,10 @@ mod tests {
         tracker.take_startable(NOW);
         tracker.apply("db", Event::Launched(Ok(())), NOW * 3);
         for health in [Health::Healthy, Health::Unhealthy] {
-            tracker.apply(
-                "db",
-                Event::Seen { life: Life::Running, health, probe: None, at: NOW * 2 },
-                NOW * 4,
-            );
+            tracker.apply("db", seen("running", health, NOW * 2), NOW * 4);
             assert!(!tracker.is_done() && !tracker.is_hopeless());
         }
-        let seen =
-            Event::Seen { life: Life::Running, health: Health::Healthy, probe: None, at: NOW * 4 };
-        tracker.apply("db", seen, NOW * 5);
+        tracker.apply("db", seen("running", Health::Healthy, NOW * 4), NOW * 5);
         assert!(tracker.is_done());
     }
 
@@ -436,13 +517,7 @@ mod tests {
         let mut tracker = tracker([Action::Resume, Action::Keep, Action::Keep]);
         tracker.take_startable(NOW);
         tracker.apply("db", Event::Launched(Ok(())), NOW);
-        let seen = Event::Seen {
-            life: Life::Running,
-            health: Health::Unhealthy,
-            probe: None,
-            at: NOW * 2,
-        };
-        tracker.apply("db", seen, NOW * 2);
+        tracker.apply("db", seen("running", Health::Unhealthy, NOW * 2), NOW * 2);
         assert!(!tracker.is_hopeless());
         tracker.apply("db", HEALTHY, NOW * 3);
         assert!(tracker.is_done());

@@ -111,10 +111,18 @@ fn what_the_dry_run_says_is_what_up_does() {
         docker(&[act, &names[..]].concat()).ok();
         expect_plan(&stand, &format!("{act:?} {services:?}"), words);
     }
+    let names = SERVICES.map(|service| stand.container(service));
+    docker(&[&["stop"], &names.each_ref().map(String::as_str)[..]].concat()).ok();
+    docker(&["network", "rm", &format!("{}_internal", stand.name)]).ok();
+    expect_plan(&stand, "no network any more", ["recreate"; 4]);
     stand.set("HTTP_PORT", &crate::stand::free_port().to_string());
     expect_plan(&stand, "another port of nginx", [keep, keep, keep, "recreate"]);
     stand.set("REDIS_PORT", &crate::stand::free_port().to_string());
     expect_plan(&stand, "another port of Redis", [keep, "recreate", keep, keep]);
+    let (postgres, redis) = (stand.get("PG_PORT"), stand.get("REDIS_PORT"));
+    stand.set("PG_PORT", &redis);
+    stand.set("REDIS_PORT", &postgres);
+    expect_plan(&stand, "ports exchanged", ["recreate", "recreate", keep, keep]);
     stand.set("APP_ENV", "local");
     expect_plan(&stand, "another environment", [keep, keep, "recreate", keep]);
     let of_us = |label: &str, value: &str| format!("com.docker.compose.{label}={value}");

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use crate::{Bench, ok};
+use crate::bench::{Bench, ok};
 
 /// A project that is a folder of a larger repository, as a copy of this one may become.
 #[test]

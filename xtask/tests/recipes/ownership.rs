@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::{Bench, container, ok, said};
+use crate::bench::{Bench, container, ok, said};
 
 /// Compose makes the new container under a passing name before it stops the old one.
 #[test]
@@ -32,10 +32,12 @@ fn the_stack_of_another_checkout_is_left_alone() {
     let other = tempfile::tempdir().unwrap();
     let label =
         format!(r#""com.docker.compose.project.working_dir":"{}","#, other.path().display());
-    bench.state("containers", &format!("[{}]", container("id-1", "trial-db-1", &label)));
+    let containers = format!("[{}]", container("id-1", "trial-db-1", &label));
+    bench.state("containers", &containers);
     // It was there, and was moved to here.
     ok(&bench.xtask(&["up"]));
     bench.calls();
+    bench.state("containers", &containers);
     fs::write(other.path().join("compose.yaml"), "").unwrap();
     let output = bench.xtask(&["up"]);
     assert_eq!(output.status.code(), Some(1));
@@ -49,6 +51,13 @@ fn the_stack_of_another_checkout_is_left_alone() {
         calls.iter().filter(|call| !call.contains("config")).all(|call| is_look(&call)),
         "{calls:?}"
     );
+    // Its data least of all.
+    for verb in [&["down", "--volumes", "--yes"][..], &["backup"]] {
+        let output = bench.xtask(verb);
+        assert_eq!(output.status.code(), Some(1), "{verb:?}");
+        assert!(said(&output).contains("the stack of another checkout"), "{}", said(&output));
+    }
+    assert!(!bench.calls().iter().any(|call| call.contains(" down ")));
 }
 
 #[test]

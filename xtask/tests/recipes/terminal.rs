@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::{Bench, ok, said};
+use crate::bench::{Bench, ok, said};
 
 /// Far more than a fake program takes.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -19,7 +19,7 @@ fn what_nobody_listens_to_is_done_all_the_same() {
     // As of `cargo xtask up 2>&1 | head -1`, once head has its line.
     let status = bench.command(&["up"]).stderr(writer).status().unwrap();
     assert_eq!(status.code(), Some(0));
-    assert!(bench.calls().contains(&"start trial-web-1".to_owned()));
+    assert!(bench.calls().contains(&"start id-web".to_owned()));
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn a_terminal_that_is_closed_ends_a_command_as_ctrl_c_does() {
     let started = Instant::now();
     let calls = bench.path("bin/state/calls");
     // Now it waits for a database that never gets healthy.
-    while !fs::read_to_string(&calls).unwrap_or_default().contains("start trial-db-1") {
+    while !fs::read_to_string(&calls).unwrap_or_default().contains("start id-db") {
         assert!(started.elapsed() < LIMIT, "it never starts the database");
         thread::sleep(Duration::from_millis(10));
     }
