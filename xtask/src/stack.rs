@@ -4,6 +4,7 @@
 pub(crate) mod certificate;
 pub(crate) mod green;
 pub(crate) mod lock;
+pub(crate) mod major;
 pub(crate) mod plan;
 pub(crate) mod ports;
 pub(crate) mod project;

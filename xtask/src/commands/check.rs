@@ -148,9 +148,14 @@ pub(crate) fn ci(ctx: &Ctx) -> Result<()> {
     let shell = ctx.shell()?;
     checks.check("formatting", || ctx.run_loud(cmd!(shell, "cargo fmt --all --check")))?;
     checks.check("lints", || {
-        let lints =
-            cmd!(shell, "cargo clippy --workspace --all-targets --locked -- --deny warnings");
-        ctx.run_loud(Invocation::from(lints).limit(LIMIT))
+        let on_a_stack = named::TARGETS.map(|(target, _)| format!("--test={target}"));
+        // What `cargo test` leaves out by itself (`test = false`), `--all-targets` leaves out too.
+        for targets in [&["--all-targets".to_owned()][..], &on_a_stack] {
+            let lints =
+                cmd!(shell, "cargo clippy --workspace --locked {targets...} -- --deny warnings");
+            ctx.run_loud(Invocation::from(lints).limit(LIMIT))?;
+        }
+        Ok(())
     })?;
     checks.check("unit tests", || unit_tests(ctx))?;
     checks.check("shell scripts", || shell_scripts(ctx))?;

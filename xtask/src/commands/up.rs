@@ -20,7 +20,7 @@ use crate::stack::readiness::{self, Make, Outcome};
 use crate::stack::running::{self, Container, Survey};
 use crate::stack::tracker::Tracker;
 use crate::stack::wanted::{self, Wanted};
-use crate::stack::{certificate, green, ports, reload, report, rotation, secrets, timings};
+use crate::stack::{certificate, green, major, ports, reload, report, rotation, secrets, timings};
 use crate::ui;
 
 /// Making containers is quick; removing old ones waits for their graceful stop.
@@ -41,12 +41,14 @@ pub(crate) fn up(ctx: &Ctx, env_file: &Path, args: &UpArgs) -> Result<()> {
         let stale = build::out_of_date(ctx, project, wanted, *source, images)?;
         let plan = make_plan(ctx, project, wanted, containers, images, &stale)?;
         print_beginning(survey, &stale)?;
-        return print_plan(ctx, &plan);
+        print_plan(ctx, &plan)?;
+        return major::check(ctx, wanted, &plan, containers, images);
     }
     remove_left(ctx, &survey.left)?;
     let built = build::bring_up_to_date(ctx, project, wanted, *source, images, false)?;
     let plan = make_plan(ctx, project, wanted, containers, &built.ids, &[])?;
     warn_of_orphans(ctx, &plan);
+    major::check(ctx, wanted, &plan, containers, &built.ids)?;
     if plan.is_empty() {
         if args.timings {
             ui::data(timings::render(&Tracker::new(wanted, &plan, containers)))?;

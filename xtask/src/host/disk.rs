@@ -31,8 +31,8 @@ pub(crate) fn check(path: &Path) -> Result<()> {
 fn judge(free: u64, path: &Path) -> Result<()> {
     ensure!(
         free >= NEEDED,
-        "the disk is nearly full: {} free at {}, {} needed to build; `docker system df` and \
-         `cargo clean` help to make room",
+        "the disk is nearly full: {} free at {}, {} needed to build; `docker image \
+         prune` and `docker builder prune` make some, and `docker system df` shows what takes it",
         bytes(free),
         path.display(),
         bytes(NEEDED)

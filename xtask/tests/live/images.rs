@@ -98,6 +98,33 @@ ENV CARGO_PROFILE_RELEASE_OPT_LEVEL=0
     NAME
 }
 
+/// Its data would be there, and unreadable, with the server that reads it gone.
+#[test]
+fn another_major_version_of_postgresql_is_refused_before_anything_is_changed() {
+    let stand = Stand::new();
+    stand.up().ok();
+    let mut visitor = Visitor::new(&stand);
+    visitor.sign_up();
+    let newer = format!("{}-postgres:17", stand.name);
+    let folder = tempfile::tempdir().unwrap();
+    let lines = "FROM localhost/distro/postgres:15\nENV PG_MAJOR=17\n";
+    fs::write(folder.path().join("Dockerfile"), lines).unwrap();
+    docker(&["build", "--quiet", "--tag", &newer, &folder.path().display().to_string()]).ok();
+    let before = stand.container_ids();
+    stand.overlay(&format!("services:\n  postgres:\n    image: {newer}\n    build: !reset null\n"));
+    let said = [
+        "data of PostgreSQL 15",
+        "PostgreSQL 17",
+        "localhost/distro/postgres:15 again",
+        "docs/upgrades.md",
+    ];
+    stand.up().fails(1, &said);
+    stand.xtask(&["up", "--dry-run"]).fails(1, &said);
+    assert_eq!(stand.container_ids(), before);
+    visitor.write("still served");
+    docker(&["image", "rm", "--force", &newer]).ok();
+}
+
 /// CI builds once, and what was tested there is what runs here.
 #[test]
 fn a_backend_that_was_built_elsewhere_is_pulled_and_not_compiled() {
@@ -111,8 +138,7 @@ fn a_backend_that_was_built_elsewhere_is_pulled_and_not_compiled() {
     let image =
         || docker(&["inspect", "--format", "{{.Config.Image}}", &stand.container("backend")]);
     stand.set("BACKEND_IMAGE", &first);
-    let up = stand.up().ok();
-    up.says(&["pulling", "backend:1"]);
+    let up = stand.up().ok().says(&["pulling", "backend:1"]);
     assert!(!up.text.contains("compiling"), "{}", up.text);
     assert_eq!(image().stdout.trim(), first);
     let mut visitor = Visitor::new(&stand);

@@ -8,7 +8,7 @@ use crate::ctx::{Ctx, Invocation, Usage};
 use crate::stack::trial::Trial;
 
 /// The targets of tests that need a stack, and what each check is called.
-const TARGETS: [(&str, &str); 3] = [
+pub(super) const TARGETS: [(&str, &str); 3] = [
     ("stack", "tests through nginx"),
     ("browser", "pages in a browser"),
     ("live", "tests of the driver"),

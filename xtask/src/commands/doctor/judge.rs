@@ -70,14 +70,14 @@ pub(super) fn images(names: &[(&str, &str, &str)]) -> Finding {
         return pass("images", "of the versions in .env.example");
     }
     let detail = format!("other versions than in .env.example: {}", others.join("; "));
-    let next = "take the lines over into the environment file (docs/images.md first, for PostgreSQL and Redis), then \
+    let next = "take the lines over into the environment file (docs/upgrades.md first, for PostgreSQL and Redis), then \
                 cargo xtask up";
     not_well(Level::Warn, "images", detail, next)
 }
 
 /// Bytes free where the engine keeps its data.
 pub(super) fn disk(free: u64) -> Finding {
-    let next = "docker system df, and cargo clean";
+    let next = "docker system df shows what takes it; docker image prune and docker builder prune make room";
     let detail = format!("{} free", ui::bytes(free));
     match free {
         ..DISK_TO_FAIL => not_well(Level::Fail, "disk", format!("only {detail}"), next),
