@@ -48,7 +48,7 @@ pub(crate) enum Verb {
     /// `up` does.
     ///
     /// Examples:
-    ///   cargo xtask --prod deploy              what changed in the backend, on a server
+    ///   cargo xtask --prod deploy              the backend that changed, on a server
     ///   cargo xtask --prod deploy --watch 60   with a closer look
     ///   cargo xtask deploy --dry-run           whether there is something to deploy
     #[command(verbatim_doc_comment)]
@@ -260,7 +260,7 @@ pub(crate) enum Verb {
     /// anything.
     ///
     /// Examples:
-    ///   cargo xtask parity                    the table, with the rule for each difference
+    ///   cargo xtask parity                    the table, each difference with its rule
     ///   cargo xtask parity --format markdown  for a pull request
     #[command(verbatim_doc_comment)]
     Parity(ParityArgs),
@@ -285,7 +285,7 @@ pub(crate) enum Verb {
     /// Examples:
     ///   cargo xtask cert self-signed                          to try production with
     ///   cargo xtask cert install fullchain.pem privkey.pem    what a renewal hook runs
-    ///   cargo xtask cert check                                dates, key, chain, readers
+    ///   cargo xtask cert check                                dates, key and chain
     #[command(verbatim_doc_comment)]
     Cert(CertArgs),
     /// Break a loaded stack in many ways, and check that nothing acknowledged is lost
