@@ -73,7 +73,8 @@ refuse_unmarked() {
         "This image is of the kind $2. If that kind made the data, say so once:" \
         "  docker compose run --rm --no-deps --entrypoint sh $3 -c 'echo $2 >$1/.flavour'" \
         "If the other kind made it (Alpine images: musl; Debian's: glibc), or nobody knows: back it up" \
-        "with the images that made it, \`docker compose down --volumes\`, and restore the backup here."
+        "with the images that made it, \`cargo xtask down --volumes\` (with \`--prod\` in production), and" \
+        "restore the backup here."
 }
 
 # usage: refuse_other HERE MADE_WITH DIRECTORY
@@ -81,8 +82,9 @@ refuse_other() {
     refuse "the data in $3 was made with $2, and this image runs on $1." \
         "The two sort text differently, so PostgreSQL's indexes would be wrong without a word, and" \
         "the releases differ, so Redis may not read its files. Nothing was touched. Either" \
-        "  go back to the images that made it: set IMAGE_SOURCE=$(other_source "$2") in .env; or" \
-        "  move the data: go back, take a backup, \`docker compose down --volumes\`," \
+        "  go back to the images that made it: set IMAGE_SOURCE=$(other_source "$2") in the environment" \
+        "  file (.env, .env.production); or" \
+        "  move the data: go back, take a backup, \`cargo xtask down --volumes\` (with \`--prod\` in production)," \
         "  set IMAGE_SOURCE=$(other_source "$1"), and restore the backup."
 }
 
