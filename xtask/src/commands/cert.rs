@@ -1,7 +1,7 @@
 //! `cert`: the certificate that nginx shows in production.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -164,11 +164,9 @@ fn put(ctx: &Ctx, project: &Project, chain: &Path, key: &Path) -> Result<()> {
 /// The folder is open, because nginx' user is another one than ours; the one above it, if it is ours
 /// to make, is closed, and the engine passes it all the same.
 fn prepare(folder: &Path) -> std::io::Result<()> {
-    if let Some(above) = folder.parent()
-        && !above.exists()
-    {
-        fs::create_dir_all(above)?;
-        fs::set_permissions(above, fs::Permissions::from_mode(0o700))?;
+    if let Some(above) = folder.parent() {
+        // All that are made on the way: one that is shared with another stack's certificate is closed for that, too.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(above)?;
     }
     fs::create_dir_all(folder)?;
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755))

@@ -59,7 +59,8 @@ fn write(ctx: &Ctx, env_file: &Path, kind: Kind) -> Result<()> {
     let mut text = dotenv::fill_in(&example, &variables, kind)?;
     let name = shown(ctx, env_file);
     let usual = [(Kind::Local, LOCAL_ENV), (Kind::Production, PRODUCTION_ENV)];
-    if usual.iter().any(|(of, file)| *of == kind && env_file == ctx.root().join(file)) {
+    let is_apart = !usual.iter().any(|(of, file)| *of == kind && env_file == ctx.root().join(file));
+    if !is_apart {
         let known = keep_known_secrets(ctx, &mut text, &variables)?;
         if !known.is_empty() && !ctx.is_dry_run() {
             ctx.ui.say(format!(
@@ -68,7 +69,7 @@ fn write(ctx: &Ctx, env_file: &Path, kind: Kind) -> Result<()> {
             ));
         }
     } else {
-        text = set_apart(env_file, &text)?;
+        text = set_apart(env_file, &text, kind)?;
     }
     project::write_private(ctx, env_file, &text)?;
     if ctx.is_dry_run() {
@@ -77,19 +78,30 @@ fn write(ctx: &Ctx, env_file: &Path, kind: Kind) -> Result<()> {
         );
     }
     ctx.ui.say(format!("  {name}: written from .env.example, with secrets of its own"));
+    if is_apart && kind == Kind::Production {
+        ctx.ui.say(
+            "  it is published on 127.0.0.1 and on ports that were free; HTTP_ADDRESS, HTTP_PORT and HTTPS_PORT say \
+             where others reach it",
+        );
+    }
     Ok(())
 }
 
-/// Another file is another stack: it shares neither the name nor the ports of the usual one.
-fn set_apart(env_file: &Path, text: &str) -> Result<String> {
+/// Another file is another stack: it shares neither the name nor the ports of the usual one, nor the certificate.
+/// Its ports are whatever was free, so that nobody outside is meant to know them yet.
+fn set_apart(env_file: &Path, text: &str, kind: Kind) -> Result<String> {
     const NAME: &str = "COMPOSE_PROJECT_NAME";
     let values = dotenv::parse("the new environment file", text)?;
     let file = env_file.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let word = file.trim_start_matches('.').trim_start_matches("env").trim_start_matches('.');
     let is_plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
     let word: String = if word.is_empty() { "other" } else { word }.chars().map(is_plain).collect();
-    let name = values.get(NAME).map_or("", String::as_str);
-    let mut text = dotenv::set(text, NAME, &format!("{name}-{word}"));
+    let name = format!("{}-{word}", values.get(NAME).map_or("", String::as_str));
+    let mut text = dotenv::set(text, NAME, &name);
+    if kind == Kind::Production {
+        text = dotenv::set(&text, "CERTS_DIR", &format!("./deploy/certs/{name}/live"));
+        text = dotenv::set(&text, "HTTP_ADDRESS", "127.0.0.1");
+    }
     for port in PORTS {
         text = dotenv::set(&text, port, &ports::any_free()?.to_string());
     }

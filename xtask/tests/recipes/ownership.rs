@@ -72,6 +72,25 @@ fn another_environment_file_is_another_stack() {
     let text = fs::read_to_string(bench.path(".env.staging")).unwrap();
     assert!(text.contains("COMPOSE_PROJECT_NAME=trial-staging\n"), "{text}");
     assert!(!text.contains("PORT=1\n") && !text.contains("PORT=2\n"), "{text}");
+
+    // Of production it shares neither the certificate nor the address that the world knows.
+    let example = fs::read_to_string(bench.path(".env.example")).unwrap();
+    let more =
+        "\n# HTTP_ADDRESS=0.0.0.0\nHTTP_ADDRESS=127.0.0.1\n\nCERTS_DIR=./deploy/certs/live\n";
+    fs::write(bench.path(".env.example"), example + more).unwrap();
+    let values = |file: &str| {
+        let init = ["--env-file", file, "--prod", "env", "init"];
+        let said = ok(&bench.xtask(&init[usize::from(file == ".env.production") * 2..]));
+        (fs::read_to_string(bench.path(file)).unwrap(), said)
+    };
+    let (text, said) = values(".env.stage");
+    assert!(text.contains("\nHTTP_ADDRESS=127.0.0.1\n"), "{text}");
+    assert!(text.contains("\nCERTS_DIR=./deploy/certs/trial-production-stage/live\n"), "{text}");
+    assert!(said.contains("HTTP_ADDRESS, HTTP_PORT and HTTPS_PORT"), "{said}");
+    let (text, said) = values(".env.production");
+    assert!(text.contains("\nHTTP_ADDRESS=0.0.0.0\n"), "{text}");
+    assert!(text.contains("\nCERTS_DIR=./deploy/certs/live\n"), "{text}");
+    assert!(!said.contains("HTTP_ADDRESS"), "{said}");
 }
 
 /// Data that was made with the old secrets is there all the same.
