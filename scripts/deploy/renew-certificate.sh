@@ -5,8 +5,10 @@
 # Puts a renewed certificate where nginx of a stack reads it, and has nginx show it.
 #
 #   RENEWED_LINEAGE=FOLDER scripts/deploy/renew-certificate.sh PROJECT
+#   LEGO_CERT_PATH=FILE LEGO_CERT_KEY_PATH=FILE scripts/deploy/renew-certificate.sh PROJECT
 #
-# FOLDER holds fullchain.pem and privkey.pem; certbot sets the variable for its --deploy-hook. Run as root.
+# FOLDER holds fullchain.pem and privkey.pem; certbot sets the variable for its --deploy-hook. lego sets the other two
+# for its hooks, and from version 5 on calls them LEGO_HOOK_CERT_PATH and LEGO_HOOK_CERT_KEY_PATH. Run as root.
 # Exit codes: 0 nginx shows it; 1 it does not, and shows what it did before; 2 wrong use.
 set -eu
 
@@ -18,12 +20,34 @@ fail() {
     exit "${2:-1}"
 }
 
+# Whether some folder on the way to this one lets no other user pass.
+is_closed() {
+    above=$1
+    while [ "$above" != / ]; do
+        above=$(dirname "$above")
+        case $(stat -c %A "$above") in
+            *[xt]) ;;
+            *) return 0 ;;
+        esac
+    done
+    return 1
+}
+
 [ $# = 1 ] || fail 'usage: RENEWED_LINEAGE=FOLDER renew-certificate.sh PROJECT' 2
 project=$1
-new=${RENEWED_LINEAGE:-}
-[ -n "$new" ] || fail 'RENEWED_LINEAGE names no folder; certbot sets it for its --deploy-hook' 2
-for file in fullchain.pem privkey.pem; do
-    [ -r "$new/$file" ] || fail "$new/$file cannot be read; run this as root, on the renewed pair" 2
+if [ -n "${RENEWED_LINEAGE:-}" ]; then
+    chain=$RENEWED_LINEAGE/fullchain.pem
+    key=$RENEWED_LINEAGE/privkey.pem
+else
+    chain=${LEGO_HOOK_CERT_PATH:-${LEGO_CERT_PATH:-}}
+    key=${LEGO_HOOK_CERT_KEY_PATH:-${LEGO_CERT_KEY_PATH:-}}
+fi
+if [ -z "$chain" ] || [ -z "$key" ]; then
+    fail 'nothing names the renewed pair: certbot sets RENEWED_LINEAGE for its --deploy-hook, a folder, and lego
+       LEGO_CERT_PATH and LEGO_CERT_KEY_PATH (version 5: LEGO_HOOK_CERT_PATH and LEGO_HOOK_CERT_KEY_PATH)' 2
+fi
+for file in "$chain" "$key"; do
+    [ -r "$file" ] || fail "$file cannot be read; run this as root, on the renewed pair" 2
 done
 
 nginx=$(docker ps --all --quiet --filter "label=com.docker.compose.project=$project" \
@@ -46,8 +70,15 @@ put_back() {
         [ ! -e "$aside/before-$file" ] || mv "$aside/before-$file" "$folder/$file"
     done
 }
-install -o "$NGINX_USER" -g "$NGINX_USER" -m 0400 "$new/privkey.pem" "$aside/privkey.pem"
-install -m 0644 "$new/fullchain.pem" "$aside/fullchain.pem"
+# As `cargo xtask cert install` leaves them. In a folder that is closed to other users of the host both belong to its
+# owner, whose xtask compares them at each start, and nginx reads them all the same. In an open one the key is nginx'.
+owner=$(stat -c %u:%g "$folder")
+if is_closed "$folder"; then
+    install -o "${owner%:*}" -g "${owner#*:}" -m 0644 "$key" "$aside/privkey.pem"
+else
+    install -o "$NGINX_USER" -g "$NGINX_USER" -m 0400 "$key" "$aside/privkey.pem"
+fi
+install -o "${owner%:*}" -g "${owner#*:}" -m 0644 "$chain" "$aside/fullchain.pem"
 sync "$aside/privkey.pem" "$aside/fullchain.pem"
 for file in privkey.pem fullchain.pem; do
     [ ! -e "$folder/$file" ] || cp -p "$folder/$file" "$aside/before-$file"
@@ -64,4 +95,4 @@ if ! docker exec "$nginx" nginx -t -q; then
 fi
 is_good=yes
 docker exec "$nginx" nginx -s reload
-echo "nginx of $project shows the certificate of $new" >&2
+echo "nginx of $project shows the certificate in $chain" >&2

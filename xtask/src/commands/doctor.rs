@@ -280,7 +280,11 @@ fn certificate(ctx: &Ctx, project: &Project) -> Option<Finding> {
     }
     let next = "renew it, then: cargo xtask cert install CHAIN KEY (docs/tls.md)";
     Some(match certificate::check(ctx, project) {
-        Err(error) => not_well(Level::Fail, "certificate", format!("{error:#}"), next),
+        // What is wrong may have nothing to do with its time, and says itself what to do.
+        Err(error) => {
+            let next = "mend that, then: cargo xtask cert check (docs/tls.md)";
+            not_well(Level::Fail, "certificate", format!("{error:#}"), next)
+        }
         Ok(found) if found.days_left() < DAYS_TO_WARN => {
             let detail = format!("expires in {} days", found.days_left());
             not_well(Level::Warn, "certificate", detail, next)

@@ -98,8 +98,8 @@ pub(crate) struct Prepared {
 /// What comes first for whoever changes a stack: the lock, the secrets, and a look at all there is.
 ///
 /// # Errors
-/// The environment file, a secret or the certificate is not in order; or the stack is another checkout's, or a
-/// port that it needs somebody else's.
+/// The environment file, a secret or the certificate (but for its time) is not in order; or the stack is another
+/// checkout's, or a port that it needs somebody else's.
 pub(crate) fn prepare(ctx: &Ctx, env_file: &Path, verb: &str) -> Result<Prepared> {
     let mut project = Project::load(ctx, env_file)?;
     project::keep_private(ctx, &project)?;
@@ -110,7 +110,7 @@ pub(crate) fn prepare(ctx: &Ctx, env_file: &Path, verb: &str) -> Result<Prepared
     secrets::provide(ctx, &mut project)?;
     if certificate::is_needed(&project) {
         certificate::ensure_openssl(ctx)?;
-        certificate::check(ctx, &project)?;
+        certificate::expect_usable(ctx, &project)?;
     }
     let wanted = wanted::wanted(ctx, &project)?;
     // Two questions to the engine, asked at once: each takes as long as all that an `up` with nothing to do

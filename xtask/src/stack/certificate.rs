@@ -4,6 +4,7 @@
 //! certificates would take longer to build than the rest of xtask.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -33,6 +34,8 @@ pub(crate) struct Certificate {
     pub(crate) names: String,
     /// No authority vouches for it.
     pub(crate) self_signed: bool,
+    /// It is expired or not valid yet, and nothing else is wrong with it.
+    untimely: Option<String>,
 }
 
 impl Certificate {
@@ -40,6 +43,17 @@ impl Certificate {
     pub(crate) fn days_left(&self) -> u64 {
         let left = self.not_after.duration_since(SystemTime::now()).unwrap_or_default();
         left.as_secs() / (24 * 60 * 60)
+    }
+
+    /// The certificate, where it is valid at this time.
+    ///
+    /// # Errors
+    /// It is expired, or not valid yet.
+    fn timely(self) -> Result<Certificate> {
+        match self.untimely {
+            None => Ok(self),
+            Some(reason) => bail!(reason),
+        }
     }
 }
 
@@ -61,12 +75,28 @@ pub(crate) fn ensure_openssl(ctx: &Ctx) -> Result<()> {
     packages::ensure_programs(ctx, &[("openssl", "openssl")], "read certificates")
 }
 
-/// Looks at the stack's certificate as nginx will.
+/// Looks at the stack's certificate as nginx and a browser will.
 ///
 /// # Errors
-/// It is missing, cannot be read by nginx or can be read by others, is expired or not valid yet, does
-/// not belong to its key, or lacks the certificates that lead to its authority.
+/// As of [`expect_usable`]; or it is expired, or not valid yet.
 pub(crate) fn check(ctx: &Ctx, project: &Project) -> Result<Certificate> {
+    look(ctx, project)?.timely()
+}
+
+/// Makes sure that nginx can start with the stack's certificate. One whose time is over is shown all the same, with a
+/// warning: browsers refuse it, and an ACME client renews it through this very nginx.
+///
+/// # Errors
+/// It is missing, cannot be read by nginx or can be read by others, does not belong to its key, or lacks the
+/// certificates that lead to its authority.
+pub(crate) fn expect_usable(ctx: &Ctx, project: &Project) -> Result<()> {
+    if let Some(reason) = look(ctx, project)?.untimely {
+        ctx.ui.warn(format!("BROWSERS REFUSE THIS SITE: {reason}"));
+    }
+    Ok(())
+}
+
+fn look(ctx: &Ctx, project: &Project) -> Result<Certificate> {
     // Nothing is installed for a look.
     ensure!(
         ctx.find("openssl").is_some(),
@@ -84,14 +114,18 @@ pub(crate) fn check(ctx: &Ctx, project: &Project) -> Result<Certificate> {
         );
     }
     check_access(ctx, &folder, &chain, &key)?;
-    check_pair(ctx, &chain, &key)
+    look_at_pair(ctx, &chain, &key)
 }
 
-/// The same for two files anywhere.
+/// The same as [`check`] for two files anywhere.
 ///
 /// # Errors
-/// As [`check`], but for who can read them.
+/// As [`check`], but for who else can read them.
 pub(crate) fn check_pair(ctx: &Ctx, chain: &Path, key: &Path) -> Result<Certificate> {
+    look_at_pair(ctx, chain, key)?.timely()
+}
+
+fn look_at_pair(ctx: &Ctx, chain: &Path, key: &Path) -> Result<Certificate> {
     let name = shown(ctx, chain);
     let text = fs::read_to_string(chain).with_context(|| format!("read {name}"))?;
     let certificates: Vec<String> =
@@ -100,6 +134,7 @@ pub(crate) fn check_pair(ctx: &Ctx, chain: &Path, key: &Path) -> Result<Certific
         bail!("{name} holds no certificate in PEM form (`{BEGIN}`)");
     };
     let own = openssl_x509(ctx, leaf, &["-pubkey"]).with_context(|| format!("read {name}"))?;
+    expect_readable(ctx, key)?;
     // Without this, a key with a passphrase would be asked for here, and nginx cannot ask.
     let keys = Invocation::new("openssl").args(["pkey", "-passin", "pass:", "-pubout", "-in"]);
     let of_key = ctx.read(keys.arg(key)).with_context(|| {
@@ -118,10 +153,33 @@ pub(crate) fn check_pair(ctx: &Ctx, chain: &Path, key: &Path) -> Result<Certific
     let self_signed = check_chain(ctx, &name, &certificates)?;
     let names = openssl_x509(ctx, leaf, &["-ext", "subjectAltName"])?;
     let names = names.lines().nth(1).unwrap_or_default().trim().to_owned();
-    Ok(Certificate { not_after: check_time(ctx, &name, leaf)?, names, self_signed })
+    let (not_after, untimely) = look_at_time(ctx, &name, leaf)?;
+    Ok(Certificate { not_after, names, self_signed, untimely })
 }
 
-fn check_time(ctx: &Ctx, name: &str, leaf: &str) -> Result<SystemTime> {
+/// Whoever compares a key with its certificate has to read it. nginx' own user can, whoever we are.
+fn expect_readable(ctx: &Ctx, key: &Path) -> Result<()> {
+    let Err(error) = fs::File::open(key) else { return Ok(()) };
+    let name = shown(ctx, key);
+    if error.kind() != ErrorKind::PermissionDenied {
+        return Err(error).with_context(|| format!("read the key {name}"));
+    }
+    let folder = key.parent().unwrap_or(key);
+    let close = if is_closed(folder) {
+        String::new()
+    } else {
+        format!("chmod 700 {} && ", shown(ctx, folder.parent().unwrap_or(folder)))
+    };
+    let owner = fs::metadata(key).map(|data| data.uid().to_string()).unwrap_or_default();
+    bail!(
+        "{name} belongs to user {owner} of this host, and who you are may not read it to compare it with its \
+         certificate. In a folder that is closed to others it can be yours, and nginx reads it all the same: \
+         {close}sudo chown \"$(id -u)\" {name} && chmod 644 {name}"
+    );
+}
+
+/// Until when it is valid, and what is wrong with that.
+fn look_at_time(ctx: &Ctx, name: &str, leaf: &str) -> Result<(SystemTime, Option<String>)> {
     let dates = openssl_x509(ctx, leaf, &["-startdate", "-enddate", "-dateopt", "iso_8601"])?;
     let time = |key: &str| -> Result<SystemTime> {
         let value = dates.lines().find_map(|line| line.strip_prefix(key));
@@ -132,19 +190,22 @@ fn check_time(ctx: &Ctx, name: &str, leaf: &str) -> Result<SystemTime> {
     let (from, until) = (time("notBefore=")?, time("notAfter=")?);
     let now = SystemTime::now();
     let day = |time| humantime::format_rfc3339_seconds(time);
-    ensure!(
-        now >= from,
-        "{name} is valid from {} on, and this host's clock says {}; `cargo xtask doctor` looks at \
-         the clock",
-        day(from),
-        day(now)
-    );
-    ensure!(
-        now < until,
-        "{name} expired at {}. Renew it (docs/tls.md), then `cargo xtask cert install CHAIN KEY`",
-        day(until)
-    );
-    Ok(until)
+    let untimely = if now < from {
+        Some(format!(
+            "{name} is valid from {} on, and this host's clock says {}; `cargo xtask doctor` looks at the clock",
+            day(from),
+            day(now)
+        ))
+    } else if now >= until {
+        Some(format!(
+            "{name} expired at {}. Have the ACME client renew it, which takes nginx up (docs/tls.md), or put another \
+             one there: `cargo xtask cert install CHAIN KEY`",
+            day(until)
+        ))
+    } else {
+        None
+    };
+    Ok((until, untimely))
 }
 
 /// Each certificate must be followed by the one that vouches for it; browsers know the last one's

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -208,6 +209,12 @@ fn the_timer_of_an_acme_client_renews_it(
     };
     fs::create_dir(&pair).unwrap();
     fs::copy(old, pair.join("fullchain.pem")).unwrap();
+    let folder = stand.get("CERTS_DIR");
+    let owner_and_mode = |file: &str| {
+        let path = format!("{folder}/{file}");
+        run(Command::new("stat").args(["-c", "%u:%g %a", &path])).ok().stdout
+    };
+    let as_installed = ["privkey.pem", "fullchain.pem"].map(owner_and_mode);
     renew().fails(2, &["privkey.pem cannot be read"]);
     fs::copy(key, pair.join("privkey.pem")).unwrap();
     renew().fails(1, &["nginx refuses"]);
@@ -215,7 +222,34 @@ fn the_timer_of_an_acme_client_renews_it(
     fs::copy(chain, pair.join("fullchain.pem")).unwrap();
     renew().ok();
     browser.get("/about").expect("HTTP/2 200");
+    // Whoever could read the pair before can read it now, and nobody else.
+    assert_eq!(["privkey.pem", "fullchain.pem"].map(owner_and_mode), as_installed);
     stand.xtask(&["cert", "check"]).ok();
+    stand.up().ok().says(&["nothing to do"]);
+
+    // By lego, of either version; where the folder above lets everybody pass, the key is nginx' alone.
+    let above = Path::new(&folder).parent().unwrap().display().to_string();
+    run(Command::new("chmod").args(["755", &above])).ok();
+    let is_open = Path::new(&folder)
+        .ancestors()
+        .all(|folder| fs::metadata(folder).is_ok_and(|data| data.permissions().mode() & 1 == 1));
+    let lego = |prefix: &str| {
+        let pair = pair.display();
+        let names = format!(
+            "{prefix}_CERT_PATH={pair}/fullchain.pem {prefix}_CERT_KEY_PATH={pair}/privkey.pem"
+        );
+        stand.as_root(&format!("{names} {} {}", script.display(), stand.name))
+    };
+    lego("LEGO").ok().says(&["shows the certificate in"]);
+    if is_open {
+        assert_eq!(owner_and_mode("privkey.pem"), "101:101 400\n");
+    }
+    run(Command::new("chmod").args(["700", &above])).ok();
+    lego("LEGO_HOOK").ok();
+    assert_eq!(["privkey.pem", "fullchain.pem"].map(owner_and_mode), as_installed);
+    stand
+        .as_root(&format!("{} {}", script.display(), stand.name))
+        .fails(2, &["RENEWED_LINEAGE", "LEGO_"]);
 }
 
 /// A request whose end is still to come, on a connection that is open.
@@ -256,17 +290,12 @@ fn production_does_not_start_with_a_certificate_that_nginx_could_not_use() {
     let [chain, key] = ["fullchain.pem", "privkey.pem"].map(|name| folder.join(name));
     let good = [&chain, &key].map(|path| fs::read(path).unwrap());
     let new_key = "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:prime256v1 -out";
-    let issue = |folder: &Path, days: &str| {
-        openssl(folder, "req -new -key privkey.pem -subj /CN=localhost -out request");
-        let signed = format!("x509 -req -in request -signkey privkey.pem -days {days}");
-        openssl(folder, &format!("{signed} -out fullchain.pem"));
-    };
     let forbid = |path: &Path, mode: &str| {
         run(Command::new("chmod").arg(mode).arg(path)).ok();
     };
     // What is wrong, how it comes about, which file is named, and what is said beside.
     type Wrong<'a> = (&'a Path, &'a dyn Fn(), &'a str);
-    let wrongs: [Wrong; 11] = [
+    let wrongs: [Wrong; 10] = [
         (&chain, &|| fs::remove_file(&chain).unwrap(), "cert self-signed"),
         (&key, &|| fs::remove_file(&key).unwrap(), "cert install CHAIN KEY"),
         (&chain, &|| fs::write(&chain, "").unwrap(), "holds no certificate in PEM form"),
@@ -278,7 +307,6 @@ fn production_does_not_start_with_a_certificate_that_nginx_could_not_use() {
             "without a passphrase",
         ),
         (&key, &|| openssl(&folder, &format!("{new_key} privkey.pem")), "is not the key of"),
-        (&chain, &|| issue(&folder, "-1"), "expired at"),
         (&key, &|| forbid(&key, "600"), "runs as user 101 and cannot read"),
         (&chain, &|| forbid(&chain, "600"), "runs as user 101 and cannot read"),
         (&folder, &|| forbid(&folder, "700"), "runs as user 101 and cannot read"),
@@ -296,4 +324,58 @@ fn production_does_not_start_with_a_certificate_that_nginx_could_not_use() {
         }
         stand.xtask(&["cert", "check"]).ok();
     }
+}
+
+/// Another certificate for the key in this folder, for so many days.
+fn issue(folder: &Path, days: &str) {
+    openssl(folder, "req -new -key privkey.pem -subj /CN=localhost -out request");
+    let signed = format!("x509 -req -in request -signkey privkey.pem -days {days}");
+    openssl(folder, &format!("{signed} -out fullchain.pem"));
+}
+
+#[test]
+fn an_expired_certificate_is_no_dead_end() {
+    let stand = Stand::production();
+    let folder = PathBuf::from(stand.get("CERTS_DIR"));
+    // Only its time is wrong: browsers refuse it, and whoever renews it over HTTP needs nginx for that.
+    issue(&folder, "-1");
+    stand.xtask(&["cert", "check"]).fails(1, &["expired at", "docs/tls.md"]);
+    stand.up().ok().says(&["BROWSERS REFUSE THIS SITE", "expired at", "all is up"]);
+    stand.up().ok().says(&["BROWSERS REFUSE THIS SITE", "nothing to do"]);
+    stand.xtask(&["deploy"]).ok().says(&["BROWSERS REFUSE THIS SITE", "nothing to deploy"]);
+    fs::create_dir_all(folder.join("webroot/.well-known/acme-challenge")).unwrap();
+    fs::write(folder.join("webroot/.well-known/acme-challenge/token"), "proof").unwrap();
+    let proof = format!(
+        "http://{}:{}/.well-known/acme-challenge/token",
+        stand.get("HTTP_ADDRESS"),
+        stand.get("HTTP_PORT")
+    );
+    assert_eq!(run(curl().arg(&proof)).ok().stdout, "proof");
+    issue(&folder, "9");
+    let up = stand.up().ok().says(&["nginx shows the new certificate"]);
+    assert!(!up.text.contains("REFUSE"), "{}", up.text);
+}
+
+#[test]
+fn a_key_that_only_nginx_can_read_is_told_as_that() {
+    let stand = Stand::production();
+    stand.up().ok();
+    let key = PathBuf::from(stand.get("CERTS_DIR")).join("privkey.pem");
+    // nginx' user alone can read the key. That is said, and what is said to do about it helps.
+    let (owner, key) = (run(Command::new("id").arg("-u")).ok().stdout, key.display().to_string());
+    stand.as_root(&format!("chown 101 {key} && chmod 400 {key}")).ok();
+    let mut check = stand.command(&["cert", "check"]);
+    if owner.trim() == "0" {
+        // As somebody to whom rights apply.
+        let mut limited = Command::new("setpriv");
+        limited.args(["--bounding-set=-dac_override,-dac_read_search", "--"]);
+        limited.arg(check.get_program()).args(check.get_args());
+        check = limited;
+    }
+    let shown = Path::new(&key).strip_prefix(root()).unwrap().display().to_string();
+    let help = format!("sudo chown \"$(id -u)\" {shown} && chmod 644 {shown}");
+    let said = run(&mut check).fails(1, &["belongs to user 101", &help]);
+    assert!(!said.text.contains("passphrase"), "{}", said.text);
+    stand.as_root(&format!("chown {} {key} && chmod 644 {key}", owner.trim())).ok();
+    run(&mut check).ok();
 }
