@@ -240,6 +240,7 @@ fn interpret(project: &Project, config: &Value, hashes: &str) -> Result<Wanted> 
     // Built elsewhere: pulled like any other.
     let is_named = !project.value(registry::BACKEND).is_empty();
     let service = |(name, service): (&String, &Value)| -> Result<Service> {
+        expect_one(name, service)?;
         Ok(Service {
             name: name.clone(),
             image: match text(&service["image"]) {
@@ -273,6 +274,21 @@ fn dependencies(service: &str, described: &Value) -> Result<Vec<String>> {
         );
     }
     Ok(keys(described))
+}
+
+/// Compose would make a second container, which nobody here starts, waits for or looks at, nor moves requests to.
+fn expect_one(name: &str, service: &Value) -> Result<()> {
+    for (key, number) in
+        [("scale", &service["scale"]), ("deploy.replicas", &service["deploy"]["replicas"])]
+    {
+        ensure!(
+            number.as_u64().is_none_or(|number| number == 1),
+            "`{key}: {number}` of {name} in the Compose files: each service is one container here. Take the line out; \
+             where there should be two of it, write a second service beside it (`{name}-2`), which shares its lines \
+             through a YAML anchor (deploy/README.md)"
+        );
+    }
+    Ok(())
 }
 
 fn build(described: &Value) -> Option<Build> {
@@ -388,6 +404,22 @@ mod tests {
         ];
         let names: Vec<_> = in_order(services).unwrap().into_iter().map(|s| s.name).collect();
         assert_eq!(names, ["postgres", "redis", "backend", "nginx"]);
+    }
+
+    #[test]
+    fn a_second_container_of_a_service_is_refused_with_another_way() {
+        let described = |text: &str| expect_one("worker", &serde_json::from_str(text).unwrap());
+        for fine in [r#"{"image":"w:1"}"#, r#"{"scale":1,"deploy":{"replicas":1}}"#] {
+            described(fine).unwrap();
+        }
+        for (more, key) in [
+            (r#"{"scale":2}"#, "`scale: 2` of worker"),
+            (r#"{"deploy":{"replicas":3}}"#, "`deploy.replicas: 3` of worker"),
+            (r#"{"scale":0}"#, "`scale: 0` of worker"),
+        ] {
+            let said = described(more).unwrap_err().to_string();
+            assert!(said.contains(key) && said.contains("a second service"), "{said}");
+        }
     }
 
     #[test]
