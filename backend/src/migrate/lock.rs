@@ -16,8 +16,9 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{MigrateError, Report, asked};
 use crate::{config::DatabaseConfig, db};
 
-/// How long another migrator is waited for.
-pub const WAIT: Duration = Duration::from_secs(600);
+/// How long another migrator is waited for: a migration of a large table may take most of the hour that whoever
+/// runs one gives it.
+pub const WAIT: Duration = Duration::from_secs(50 * 60);
 /// How often the lock is tried.
 const POLL: Duration = Duration::from_millis(200);
 /// How often a waiting migrator says so.

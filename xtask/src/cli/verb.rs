@@ -13,8 +13,9 @@ pub(crate) enum Verb {
     /// images, starts the services in order, has the migrations applied, and ends with the address
     /// to open. Run again, it changes only what differs from what is wanted.
     ///
-    /// It never deletes data, and takes nothing down that works. It asks before it installs
-    /// anything on the host.
+    /// It never deletes data, and takes nothing down that works. Where PostgreSQL runs already, pending
+    /// migrations are applied before anything is replaced, and one that is under way is waited for. It asks
+    /// before it installs anything on the host.
     ///
     /// Examples:
     ///   cargo xtask up --yes          from a fresh clone, with no question asked
@@ -43,9 +44,9 @@ pub(crate) enum Verb {
     /// version serves on. Otherwise the service's own container is made anew, and the second one removed.
     /// All the while requests are tried through nginx; the last lines say how many, and whether one failed.
     ///
-    /// The new version applies its migrations before it serves: the old one has to live with the schema until it
-    /// is gone, and after it is rolled back. It never replaces nginx, PostgreSQL or Redis, which takes a pause:
-    /// `up` does.
+    /// Pending migrations are applied first, however long they take: the old version has to live with the schema
+    /// until it is gone, and after it is rolled back. It never replaces nginx, PostgreSQL or Redis, which takes a
+    /// pause: `up` does.
     ///
     /// Examples:
     ///   cargo xtask --prod deploy              the backend that changed, on a server

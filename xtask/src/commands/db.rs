@@ -2,6 +2,7 @@
 //! migration.
 
 mod files;
+pub(crate) mod first;
 mod schema;
 mod scratch;
 

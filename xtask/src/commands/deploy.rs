@@ -15,6 +15,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use self::proof::{Answers, Probes};
 use crate::cli::DeployArgs;
+use crate::commands::db::first;
 use crate::commands::up::{self, Prepared};
 use crate::ctx::Ctx;
 use crate::images::build;
@@ -43,6 +44,9 @@ pub(crate) fn deploy(ctx: &Ctx, env_file: &Path, args: &DeployArgs) -> Result<()
         let stale = build::out_of_date(ctx, project, wanted, *source, images)?;
         let plan = up::make_plan(ctx, project, wanted, &survey.containers, images, &stale)?;
         up::print_beginning(survey, &stale)?;
+        // What it refuses applies nothing either.
+        replaceable(wanted, &plan)?;
+        first::tell(ctx, project, &plan, &survey.containers)?;
         return tell(ctx, wanted, &plan);
     }
     up::remove_left(ctx, &survey.left)?;
@@ -50,6 +54,9 @@ pub(crate) fn deploy(ctx: &Ctx, env_file: &Path, args: &DeployArgs) -> Result<()
     let built = build::bring_up_to_date(ctx, project, wanted, *source, images, false)?;
     let plan = up::make_plan(ctx, project, wanted, &survey.containers, &built.ids, &[])?;
     let steps = replaceable(wanted, &plan)?;
+    if let Some(due) = first::due(ctx, project, &plan, &survey.containers)? {
+        first::apply(ctx, project, &due)?;
+    }
     // First: a switch reads them as well, half of them otherwise, before they were rendered and tried.
     reload::carry_out(ctx, project, wanted, &plan, &survey.containers)?;
     let mut failed = 0;

@@ -1,5 +1,7 @@
 //! `up` and `wait`: from whatever is there to a stack that answers.
 
+mod steps;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -9,7 +11,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use self::steps::Look;
 use crate::cli::{UpArgs, WaitArgs};
+use crate::commands::db::first;
 use crate::commands::{env, setup};
 use crate::ctx::{Ctx, Invocation};
 use crate::images::{self, Source, build, inputs};
@@ -36,52 +40,41 @@ pub(crate) fn up(ctx: &Ctx, env_file: &Path, args: &UpArgs) -> Result<()> {
     env::ensure(ctx, env_file)?;
     let prepared = prepare(ctx, env_file, "up")?;
     let Prepared { project, wanted, survey, images, source, .. } = &prepared;
-    let containers = &survey.containers;
     if ctx.is_dry_run() {
         let stale = build::out_of_date(ctx, project, wanted, *source, images)?;
+        let containers = &survey.containers;
         let plan = make_plan(ctx, project, wanted, containers, images, &stale)?;
         print_beginning(survey, &stale)?;
+        first::tell(ctx, project, &plan, containers)?;
         print_plan(ctx, &plan)?;
         return major::check(ctx, wanted, &plan, containers, images);
     }
     remove_left(ctx, &survey.left)?;
     let built = build::bring_up_to_date(ctx, project, wanted, *source, images, false)?;
-    let plan = make_plan(ctx, project, wanted, containers, &built.ids, &[])?;
-    warn_of_orphans(ctx, &plan);
-    major::check(ctx, wanted, &plan, containers, &built.ids)?;
-    if plan.is_empty() {
+    let mut look = Look::at(ctx, &prepared, &built.ids, survey.containers.clone())?;
+    major::check(ctx, wanted, &look.plan, &look.containers, &built.ids)?;
+    if let Some(due) = look.due(ctx, project)? {
+        first::apply(ctx, project, &due)?;
+        // That may have taken long, and what was unhealthy because of it is not any more.
+        look = Look::now(ctx, &prepared, &built.ids)?;
+    }
+    warn_of_orphans(ctx, &look.plan);
+    let is_empty = look.plan.is_empty();
+    if is_empty {
         if args.timings {
-            ui::data(timings::render(&Tracker::new(wanted, &plan, containers)))?;
+            ui::data(timings::render(&Tracker::new(wanted, &look.plan, &look.containers)))?;
         }
-        green::release(ctx, project, wanted, survey)?;
-        rotation::settle_all(ctx, project)?;
-        renew_certificate(ctx, project)?;
-        return say_up(ctx, project, "nothing to do, all is up", started);
+    } else {
+        if project.is_production() {
+            steps::recommend_a_deploy(ctx, wanted, &look.plan);
+        }
+        steps::carry_out(ctx, &prepared, &built.ids, look, args)?;
     }
-    if project.is_production()
-        && let Ok(steps) = plan.without_a_pause(wanted)
-        && let Some(step) = steps.iter().find(|step| {
-            wanted.service(&step.service).is_some_and(|service| service.switch_over.is_some())
-        })
-    {
-        ctx.ui.say(format!(
-            "{} does not answer for a moment now; next time, `cargo xtask deploy` replaces it without a pause",
-            step.service
-        ));
-    }
-    clear_the_way(ctx, &plan, containers)?;
-    let make = making(ctx, project, &plan);
-    let tracker = Tracker::new(wanted, &plan, containers);
-    let outcome = readiness::carry_out(ctx, project, tracker, make, args.wait.limit())?;
-    if args.timings {
-        ui::data(timings::render(outcome.tracker()))?;
-    }
-    expect_ready(ctx, project, outcome)?;
-    reload::carry_out(ctx, project, wanted, &plan, containers)?;
     green::release(ctx, project, wanted, survey)?;
     rotation::settle_all(ctx, project)?;
     renew_certificate(ctx, project)?;
-    say_up(ctx, project, "all is up", started)
+    let done = if is_empty { "nothing to do, all is up" } else { "all is up" };
+    say_up(ctx, project, done, started)
 }
 
 /// A stack that is looked at and locked, before anything of it is changed.

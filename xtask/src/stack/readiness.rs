@@ -43,6 +43,14 @@ impl Outcome {
             Outcome::AllReady(tracker) | Outcome::NotReady(tracker, _) => tracker,
         }
     }
+
+    /// Whether the wait ended because this service cannot get ready.
+    pub(crate) fn has_failed(&self, service: &str) -> bool {
+        let is_it = |tracked: &Tracked| {
+            tracked.service == service && matches!(tracked.phase, Phase::Failed(_))
+        };
+        matches!(self, Outcome::NotReady(tracker, _) if tracker.services.iter().any(is_it))
+    }
 }
 
 /// Makes the containers that are missing or out of date. The first services start while the

@@ -213,6 +213,11 @@ fn hint(evidence: &Evidence) -> Option<&'static str> {
     if evidence.out_of_memory {
         return Some("raise the service's memory limit, or find what uses the memory");
     }
+    if is_migrating(evidence) {
+        return Some(
+            "it is applying a migration, which goes on; `cargo xtask up` waits for that and ends nothing",
+        );
+    }
     let probe = evidence.probe.as_deref().unwrap_or_default();
     let said = format!("{}\n{probe}\n{}", evidence.state, evidence.log.join("\n")).to_lowercase();
     let fits = |known: &&Known| {
@@ -220,6 +225,15 @@ fn hint(evidence: &Evidence) -> Option<&'static str> {
         here && known.said.iter().any(|words| said.contains(words))
     };
     KNOWN.iter().find(fits).map(|known| known.hint)
+}
+
+/// Whether the last word on migrations in the backend's log is the beginning of one. Until its end the backend does
+/// not listen, and its health check gives up on it.
+fn is_migrating(evidence: &Evidence) -> bool {
+    let is_word = |line: &&String| line.contains("applying ") || line.contains("applied ");
+    let last = evidence.log.iter().rev().find(is_word);
+    let ended = evidence.state.contains("exit code");
+    evidence.service == "backend" && !ended && last.is_some_and(|line| line.contains("applying "))
 }
 
 #[cfg(test)]
@@ -323,6 +337,23 @@ mod tests {
             !SEEN.iter().any(is_shown)
         });
         assert_eq!(unseen.count(), 0, "a hint without a line that shows it");
+    }
+
+    #[test]
+    fn a_backend_that_migrates_is_told_from_one_that_fails() {
+        let hint_of = |state: &str, log: &[&str]| {
+            let log = log.iter().map(|&line| line.to_owned()).collect();
+            hint(&Evidence { state: state.into(), log, ..evidence("") }).unwrap_or_default()
+        };
+        let (gave_up, begun) =
+            ("its health check gave up", "{\"message\":\"applying 0005_tags.sql\"}");
+        assert!(hint_of(gave_up, &[begun]).contains("waits for that"));
+        assert_eq!(hint_of(gave_up, &[begun, "applied 0005_tags.sql in 9 ms"]), "");
+        let failed = "error: migrations/0005_tags.sql failed: division by zero";
+        assert!(
+            hint_of("it ended 3 times, the last time with exit code 1", &[begun, failed])
+                .contains("did not apply")
+        );
     }
 
     #[test]

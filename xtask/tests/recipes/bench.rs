@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 
 /// Answers like an engine with two services, `db` and `web`; what it says can be changed by files
-/// in the folder: `containers` (what inspect prints), `volumes`, `fail-VERB` (what VERB says as it
-/// fails), `mute` and `mute-web` (that service never gets healthy by itself).
+/// in the folder: `containers` (what inspect prints), `hashes`, `history` (what psql prints), `volumes`, `fail-VERB`
+/// (what VERB says as it fails), `mute` and `mute-web` (that service never gets healthy by itself).
 const FAKE_DOCKER: &str = r#"#!/bin/sh
 state=$(dirname "$0")/state
 case "$*" in *events*) ;; *) printf '%s\n' "$*" >>"$state/calls" ;; esac
@@ -23,7 +23,7 @@ case "$*" in
     "compose version --short") echo 2.26.1 ;;
     "buildx version") echo "buildx 0.13.1" ;;
     *"config --format json"*) cat "$state/config.json" ;;
-    *"config --hash"*) printf 'db hash-db\nweb hash-web\n' ;;
+    *"config --hash"*) cat "$state/hashes" ;;
     ps*) [ ! -f "$state/containers" ] || echo id ;;
     inspect*) cat "$state/containers" ;;
     "rm --force id-2") ;;
@@ -32,6 +32,9 @@ case "$*" in
     *"up --no-start"*) event create db; event create web; cp "$state/made" "$state/containers" ;;
     "start id-db") [ -f "$state/mute" ] || event 'health_status: healthy' db ;;
     "start id-web") [ -f "$state/mute-web" ] || event 'health_status: healthy' web ;;
+    "start id-backend") event 'health_status: healthy' backend ;;
+    exec*" psql "*) cat "$state/history" ;;
+    *" run --rm "*) echo "applying 0001_a.sql" ;;
     "network ls"*) echo n1 ;;
     "volume ls"*) cat "$state/volumes" ;;
     *" down "* | *" logs "*) echo "done: $*" ;;
@@ -74,6 +77,7 @@ impl Bench {
             made.replace("\"running\"", "\"created\"").replace("\"db\"", &format!("\"{service}\""))
         });
         bench.state("made", &format!("[{}]", made.join(",")));
+        bench.state("hashes", "db hash-db\nweb hash-web\n");
         bench.state(
             "images.json",
             r#"[{"Id":"i-web","RepoTags":["web:1"]},{"Id":"i-db","RepoTags":["db:1"]}]"#,

@@ -7,6 +7,7 @@
 
 mod bench;
 mod linter;
+mod migrations;
 mod ownership;
 mod terminal;
 mod wait;
@@ -17,7 +18,7 @@ use std::path::Path;
 
 use bench::{Bench, ok, said};
 
-const COMPOSE: &str = "compose --env-file ROOT/.env --file compose.yaml";
+pub(crate) const COMPOSE: &str = "compose --env-file ROOT/.env --file compose.yaml";
 
 #[test]
 fn up_from_nothing_makes_and_starts_in_the_order_of_dependencies() {

@@ -132,7 +132,7 @@ fn drop_database(ctx: &Ctx, container: &str, name: &str) -> Result<()> {
 }
 
 /// As the superuser, over the socket.
-fn psql(container: &str, database: &str) -> Invocation {
+pub(super) fn psql(container: &str, database: &str) -> Invocation {
     psql_as("postgres", container, database)
 }
 
