@@ -8,6 +8,7 @@
 pub(crate) mod backend;
 pub(crate) mod build;
 pub(crate) mod distro;
+pub(crate) mod former;
 pub(crate) mod inputs;
 pub(crate) mod registry;
 

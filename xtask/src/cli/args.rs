@@ -37,6 +37,9 @@ pub(crate) struct DeployArgs {
     /// Seconds for which the new version answers before the old one goes
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     watch: u64,
+    /// Go back to the image that served until the present one took its place
+    #[arg(long)]
+    pub(crate) back: bool,
 }
 
 impl DeployArgs {

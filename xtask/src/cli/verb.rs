@@ -48,10 +48,14 @@ pub(crate) enum Verb {
     /// until it is gone, and after it is rolled back. It never replaces nginx, PostgreSQL or Redis, which takes a
     /// pause: `up` does.
     ///
+    /// With --back the backend's image that served before takes over in the same way; pages, nginx' configuration
+    /// and migrations stay.
+    ///
     /// Examples:
     ///   cargo xtask --prod deploy              the backend that changed, on a server
     ///   cargo xtask --prod deploy --watch 60   with a closer look
     ///   cargo xtask deploy --dry-run           whether there is something to deploy
+    ///   cargo xtask --prod deploy --back       the version before, after a mistake
     #[command(verbatim_doc_comment)]
     Deploy(DeployArgs),
     /// Wait until every service is healthy, and say why if one is not

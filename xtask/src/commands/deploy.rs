@@ -18,7 +18,7 @@ use crate::cli::DeployArgs;
 use crate::commands::db::first;
 use crate::commands::up::{self, Prepared};
 use crate::ctx::Ctx;
-use crate::images::build;
+use crate::images::{build, former};
 use crate::stack::green::{self, Green};
 use crate::stack::plan::{Plan, Step};
 use crate::stack::readiness::{self, Outcome};
@@ -39,6 +39,9 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(crate) fn deploy(ctx: &Ctx, env_file: &Path, args: &DeployArgs) -> Result<()> {
     let started = Instant::now();
     let prepared = up::prepare(ctx, env_file, "deploy")?;
+    if args.back {
+        return back(ctx, &prepared, args, started);
+    }
     let Prepared { project, wanted, survey, images, source, .. } = &prepared;
     if ctx.is_dry_run() {
         let stale = build::out_of_date(ctx, project, wanted, *source, images)?;
@@ -53,17 +56,81 @@ pub(crate) fn deploy(ctx: &Ctx, env_file: &Path, args: &DeployArgs) -> Result<()
     green::release(ctx, project, wanted, survey)?;
     let built = build::bring_up_to_date(ctx, project, wanted, *source, images, false)?;
     let plan = up::make_plan(ctx, project, wanted, &survey.containers, &built.ids, &[])?;
-    let steps = replaceable(wanted, &plan)?;
+    replaceable(wanted, &plan)?;
     if let Some(due) = first::due(ctx, project, &plan, &survey.containers)? {
         first::apply(ctx, project, &due)?;
     }
+    let deployed = replace(ctx, &prepared, &plan, args)?;
+    let done = if deployed.count == 0 { "nothing to deploy, all is current" } else { "deployed" };
+    up::say_up(ctx, project, done, started)?;
+    deployed.expect_no_pause()
+}
+
+/// Replaces the backend by the version before, as any other version. Its name is the service's until something is
+/// built again: so Compose makes containers of it, and the next `up` sees that it is not what is checked out.
+fn back(ctx: &Ctx, prepared: &Prepared, args: &DeployArgs, started: Instant) -> Result<()> {
+    let Prepared { project, wanted, survey, images, .. } = prepared;
+    let (former, service) = former::expect(ctx, project, wanted, &survey.containers)?;
+    let mut ids = images.clone();
+    let present = ids.insert(service.image.clone(), former.id.clone());
+    let plan = up::make_plan(ctx, project, wanted, &survey.containers, &ids, &[])?;
+    replaceable(wanted, &plan)?;
+    ctx.ui.say(format!(
+        "back to {}, built at {}. It alone goes back: the pages, nginx' configuration and the Compose files stay as \
+         they are checked out, and the migrations stay applied",
+        former.reference, former.built
+    ));
+    if ctx.is_dry_run() {
+        up::print_beginning(survey, &[])?;
+        return tell(ctx, wanted, &plan);
+    }
+    up::remove_left(ctx, &survey.left)?;
+    green::release(ctx, project, wanted, survey)?;
+    former::tag(ctx, &former.id, &service.image)?;
+    let deployed = match replace(ctx, prepared, &plan, args) {
+        Ok(deployed) => deployed,
+        Err(error) => {
+            // After Ctrl-C too. Where this fails, the next `up` builds the image anew.
+            let renamed = present.map(|id| former::tag(&ctx.shielded(), &id, &service.image));
+            return renamed.unwrap_or(Ok(())).and(Err(error));
+        }
+    };
+    up::say_up(ctx, project, "deployed the version before", started)?;
+    ctx.ui.warn(
+        "the next `cargo xtask up` or `cargo xtask deploy` builds what is checked out, and replaces this version \
+         again: check out what serves now, or mend what is there, first",
+    );
+    deployed.expect_no_pause()
+}
+
+/// What was replaced.
+struct Deployed {
+    count: usize,
+    /// Requests that were tried meanwhile and failed.
+    failed: u64,
+}
+
+impl Deployed {
+    fn expect_no_pause(&self) -> Result<()> {
+        ensure!(self.failed == 0, "the new version serves, and not without a pause: see above");
+        Ok(())
+    }
+}
+
+/// Carries the steps of a plan out, all of which can be without a pause.
+///
+/// # Errors
+/// A new version is no good, or something has to be done first that takes a pause.
+fn replace(ctx: &Ctx, prepared: &Prepared, plan: &Plan, args: &DeployArgs) -> Result<Deployed> {
+    let Prepared { project, wanted, survey, .. } = prepared;
+    let steps = replaceable(wanted, plan)?;
     // First: a switch reads them as well, half of them otherwise, before they were rendered and tried.
-    reload::carry_out(ctx, project, wanted, &plan, &survey.containers)?;
+    reload::carry_out(ctx, project, wanted, plan, &survey.containers)?;
     let mut failed = 0;
     for Step { service, reason, .. } in &steps {
         ctx.ui.say(format!("{service}: {reason}"));
         let (service, plan) = (wanted.expect_service(service)?, plan.of_one(service));
-        let deploy = Deploy { ctx, prepared: &prepared, plan: &plan, service, args };
+        let deploy = Deploy { ctx, prepared, plan: &plan, service, args };
         failed += match service.switch_over {
             Some(_) => deploy.carry_out()?,
             None => deploy.promote().map(|()| 0).with_context(|| {
@@ -75,10 +142,7 @@ pub(crate) fn deploy(ctx: &Ctx, env_file: &Path, args: &DeployArgs) -> Result<()
         };
     }
     rotation::settle_all(ctx, project)?;
-    let done = if steps.is_empty() { "nothing to deploy, all is current" } else { "deployed" };
-    up::say_up(ctx, project, done, started)?;
-    ensure!(failed == 0, "the new version serves, and not without a pause: see above");
-    Ok(())
+    Ok(Deployed { count: steps.len(), failed })
 }
 
 /// The steps of a plan that a deploy carries out, one after the other; none where there is nothing to do.
@@ -244,10 +308,11 @@ impl Deploy<'_> {
 
     /// Makes the service's own container anew.
     fn promote(&self) -> Result<()> {
-        let Prepared { project, survey, .. } = self.prepared;
+        let Prepared { project, wanted, survey, .. } = self.prepared;
+        former::keep(self.ctx, project, wanted, self.plan, &survey.containers)?;
         up::clear_the_way(self.ctx, self.plan, &survey.containers)?;
         let make = up::making(self.ctx, project, self.plan);
-        let tracker = Tracker::new(&self.prepared.wanted, self.plan, &survey.containers);
+        let tracker = Tracker::new(wanted, self.plan, &survey.containers);
         let limit = self.args.wait.limit();
         let outcome: Outcome = readiness::carry_out(self.ctx, project, tracker, make, limit)?;
         up::expect_ready(self.ctx, project, outcome)

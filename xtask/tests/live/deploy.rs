@@ -190,3 +190,61 @@ fn services_of_ones_own_are_built_pulled_and_deployed() {
     stand.up().ok().says(&["nothing to do"]);
     docker(&["image", "rm", "--force", &format!("{}-mailer", stand.name)]).ok();
 }
+
+/// An image that some version was built as is made of the present one, with another label.
+fn as_another(image: &str, name: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("Dockerfile"), format!("FROM {image}\nLABEL former=1\n")).unwrap();
+    docker(&["build", "--quiet", "--tag", name, &folder.path().display().to_string()]).ok();
+}
+
+#[test]
+fn there_is_a_way_back_to_the_version_before() {
+    let stand = Stand::new();
+    let [current, previous] =
+        ["current", "previous"].map(|tag| format!("{}-backend:{tag}", stand.name));
+    stand.up().ok();
+    let id_of =
+        |reference: &str| docker(&["image", "inspect", "--format", "{{.Id}}", reference]).stdout;
+    let serving =
+        || docker(&["inspect", "--format", "{{.Image}}", &stand.container("backend")]).ok().stdout;
+    // Nothing was replaced yet.
+    stand.xtask(&["deploy", "--back"]).fails(1, &[&previous, "no version to go back to"]);
+
+    // The version that is checked out takes the place of one that serves.
+    as_another(&current, &current);
+    let former = id_of(&current);
+    let mut compose = Command::new("docker");
+    compose.args(["compose", "--env-file"]).arg(stand.env_file());
+    compose.env("COMPOSE_FILE", stand.get("COMPOSE_FILE")).current_dir(crate::stand::root());
+    run(compose.args(["up", "--detach", "--wait", "--no-build", "backend"])).ok();
+    assert_eq!(serving(), former);
+    stand.xtask(&["deploy", "--watch", "1"]).ok().says(&["deployed in"]);
+    let checked_out = serving();
+    assert_eq!((id_of(&current), id_of(&previous)), (checked_out.clone(), former.clone()));
+    assert_ne!(checked_out, former);
+    stand.up().ok().says(&["nothing to do"]);
+
+    let plan = stand.xtask(&["deploy", "--back", "--dry-run"]).ok();
+    plan.says(&["replace   backend", &previous, "the migrations stay applied"]);
+    assert_eq!((serving(), id_of(&current)), (checked_out.clone(), checked_out.clone()));
+    let (back, count, failures) =
+        visited(&stand, || stand.xtask(&["deploy", "--back", "--watch", "1"]));
+    let back = back.ok().says(&["none failed", "the version before", "builds what is checked out"]);
+    assert!(failures.is_empty() && count > 0, "{failures:#?}\n{}", back.text);
+    assert_eq!((serving(), id_of(&previous)), (former.clone(), checked_out.clone()));
+    expect_no_trace(&stand);
+    // As it said.
+    stand.xtask(&["deploy", "--dry-run"]).ok().says(&["build     backend"]);
+    stand.up().ok().says(&["image backend"]);
+    assert_eq!((serving(), id_of(&previous)), (checked_out.clone(), former.clone()));
+    stand.up().ok().says(&["nothing to do"]);
+
+    // One that is no good any more is rolled back like any other, and its name with it.
+    docker(&["tag", "localhost/distro/redis:7.0", &previous]).ok();
+    stand.xtask(&["deploy", "--back"]).fails(1, &["rolled back: the version before serves on"]);
+    assert_eq!((serving(), id_of(&current)), (checked_out.clone(), checked_out));
+    expect_no_trace(&stand);
+    stand.up().ok().says(&["nothing to do"]);
+    docker(&["image", "rm", former.trim()]).ok();
+}

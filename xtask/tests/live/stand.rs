@@ -266,7 +266,9 @@ impl Drop for Stand {
                 docker(&args);
             }
         }
-        docker(&["image", "rm", &format!("{}-backend:current", self.name)]);
+        for tag in ["current", "previous"] {
+            docker(&["image", "rm", &format!("{}-backend:{tag}", self.name)]);
+        }
         let _ = fs::remove_dir_all(&self.folder);
     }
 }

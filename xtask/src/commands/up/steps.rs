@@ -8,7 +8,7 @@ use super::{Prepared, clear_the_way, expect_ready, make_plan, making};
 use crate::cli::UpArgs;
 use crate::commands::db::first::{self, Due};
 use crate::ctx::Ctx;
-use crate::images::build;
+use crate::images::{build, former};
 use crate::stack::plan::{Plan, Step};
 use crate::stack::project::Project;
 use crate::stack::running::{self, Container};
@@ -76,6 +76,7 @@ pub(super) fn carry_out(
     let mut may_wait = true;
     loop {
         let Look { containers, plan } = &look;
+        former::keep(ctx, project, wanted, plan, containers)?;
         clear_the_way(ctx, plan, containers)?;
         let make = making(ctx, project, plan);
         let tracker = Tracker::new(wanted, plan, containers);
