@@ -1,6 +1,6 @@
 -- The roles of the database. The image runs this once, on a new volume, as the superuser over the
 -- socket; it can be run again at any time and then mends what is missing:
---     cargo xtask psql -- -U postgres -f /docker-entrypoint-initdb.d/10-roles.sql
+--     cargo xtask psql -- -U postgres -f - <deploy/postgres/roles.sql
 --
 --   postgres   superuser; only over the socket inside the container, without a password
 --   owner      owns the database and its schema; applies the migrations

@@ -12,6 +12,7 @@ pub(crate) mod readiness;
 pub(crate) mod reload;
 pub(crate) mod rendering;
 pub(crate) mod report;
+pub(crate) mod roles;
 pub(crate) mod rotation;
 pub(crate) mod running;
 pub(crate) mod secrets;

@@ -298,7 +298,7 @@ fn explain_rights(error: Error) -> Error {
     }
     error.context(
         "the role `backup` may not read all of it; \
-         `cargo xtask psql -- -U postgres -f /docker-entrypoint-initdb.d/10-roles.sql` gives it its rights",
+         `cargo xtask psql -- -U postgres -f - <deploy/postgres/roles.sql` gives it its rights",
     )
 }
 

@@ -15,13 +15,14 @@ use super::drill;
 use super::fit;
 use super::load::{Comparison, Load};
 use super::manifest::Database;
-use super::postgres::{self, Postgres, SUPERUSER};
+use super::postgres::{self, Postgres};
 use super::redis::Redis;
 use super::replaced::Replaced;
 use super::roles;
 use super::swap::{Names, quoted};
 use super::take::Servers;
-use crate::ctx::{Ctx, Invocation};
+use crate::ctx::Ctx;
+use crate::stack;
 use crate::stack::project::Project;
 
 /// Through which names are changed: nobody can be connected to a database that changes its own.
@@ -264,11 +265,7 @@ impl<'a> Restore<'a> {
     /// Rights that this stack's roles need, which may have other names than those of the backup; and
     /// the migrations that came after it, because the backend that runs expects them.
     fn bring_up_to_date(&self, database: &str) -> Result<()> {
-        let exec = ["exec", "--env", &format!("POSTGRES_DB={database}"), self.postgres.container];
-        let words = ["psql", "-Xq", "--username", SUPERUSER, "--dbname", database, "--file"];
-        let grant = Invocation::new("docker").args(exec).args(words);
-        self.ctx
-            .run(grant.arg("/docker-entrypoint-initdb.d/10-roles.sql"))
+        stack::roles::apply(self.ctx, self.postgres.container, database)
             .context("give the stack's roles their rights on what was restored")?;
         let step = self.ctx.ui.step("migrations since the backup");
         let name = format!("PG_DBNAME={database}");

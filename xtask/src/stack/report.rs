@@ -162,7 +162,7 @@ const KNOWN: [Known; 9] = [
         said: &["password authentication failed", "refused the password", "28p01"],
         hint: "the volume `pgdata` was made with another password. Put the old one back into the \
                environment file; or have the database take the new one: \
-               cargo xtask psql -- -U postgres -f /docker-entrypoint-initdb.d/10-roles.sql",
+               cargo xtask psql -- -U postgres -f - <deploy/postgres/roles.sql",
     },
     Known {
         services: &[],
@@ -265,7 +265,7 @@ mod tests {
             "  backend: it ended 3 times, the last time with exit code 1\n    \
              hint: the volume `pgdata` was made with another password. Put the old one back \
              into the environment file; or have the database take the new one: cargo xtask psql \
-             -- -U postgres -f /docker-entrypoint-initdb.d/10-roles.sql\n    \
+             -- -U postgres -f - <deploy/postgres/roles.sql\n    \
              last health probe: exit code 1: connection refused\n    \
              last lines of its log:\n      \
              password authentication failed for user \"app\"\n  \

@@ -255,11 +255,15 @@ fn drop_expired(path: &Path, now: SystemTime) -> std::io::Result<()> {
 /// Writes a file and gives it its time of change back.
 fn quietly(path: &Path, values: &[&str]) -> std::io::Result<()> {
     let changed = fs::metadata(path)?.modified()?;
-    write(path, values)?;
-    OpenOptions::new().write(true).open(path)?.set_modified(changed)
+    put(path, values, Some(changed))
 }
 
-/// Writes a secret's file, line by line.
+/// Writes a secret's file as one that is new to the services, which start anew for it.
+fn write(path: &Path, values: &[&str]) -> std::io::Result<()> {
+    put(path, values, None)
+}
+
+/// Writes a secret's file, line by line; with a time of change of its own, if one is given.
 ///
 /// In place, because a container sees the file that was there when it started and not another one
 /// of the same name. The folder is closed to other users of the host; the file is not, because the
@@ -267,7 +271,7 @@ fn quietly(path: &Path, values: &[&str]) -> std::io::Result<()> {
 ///
 /// # Errors
 /// The folder or the disk does not take it.
-fn write(path: &Path, values: &[&str]) -> std::io::Result<()> {
+fn put(path: &Path, values: &[&str], changed: Option<SystemTime>) -> std::io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
@@ -283,6 +287,8 @@ fn write(path: &Path, values: &[&str]) -> std::io::Result<()> {
     let mut file = options.write(true).create(true).truncate(false).mode(0o644).open(path)?;
     file.write_all(padded.as_bytes())?;
     file.set_len(text.len() as u64)?;
+    // Before the disk is waited for: who is killed then has the services restarted for nothing.
+    changed.map_or(Ok(()), |changed| file.set_modified(changed))?;
     file.sync_all()
 }
 

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::io::Read;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -36,7 +38,7 @@ fn expect_none_in(secrets: &[(String, String)], place: &str, content: &[u8]) {
 
 /// The file system of an image or a container, whole.
 fn exported(args: &[&str]) -> Vec<u8> {
-    let output = std::process::Command::new("docker").args(args).output().unwrap();
+    let output = Command::new("docker").args(args).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output.stdout
 }
@@ -59,7 +61,7 @@ fn no_secret_is_where_it_could_be_read_by_accident() {
     let mut compose = vec!["compose", "--env-file", &env_file];
     compose.extend(files.split(':').flat_map(|file| ["--file", file]));
     compose.push("config");
-    let mut config = std::process::Command::new("docker");
+    let mut config = Command::new("docker");
     search("docker compose config", run(config.args(&compose).current_dir(root())).ok());
     for service in ["nginx", "backend", "postgres", "redis"] {
         let container = stand.container(service);
@@ -112,7 +114,7 @@ fn a_container_sees_its_own_secrets_alone() {
     }
     // Other users of the host do not get as far as the files.
     let folder = root().join(".secrets").join(&stand.name);
-    let mut stat = std::process::Command::new("stat");
+    let mut stat = Command::new("stat");
     assert_eq!(run(stat.args(["-c", "%a"]).arg(&folder)).ok().stdout.trim(), "700");
 }
 
@@ -134,7 +136,7 @@ fn production_refuses_secrets_that_others_may_know() {
         assert_eq!(stand.container_ids(), [""; 0], "something was started all the same");
         stand.set_env_text(&before);
     }
-    run(std::process::Command::new("chmod").arg("644").arg(stand.env_file())).ok();
+    run(Command::new("chmod").arg("644").arg(stand.env_file())).ok();
     stand.up().fails(1, &["can be read by other users", "chmod 600"]);
 }
 
@@ -237,7 +239,8 @@ fn every_secret_rotates_under_load_and_nobody_notices() {
     idle.sign_up();
     let end = Arc::new(AtomicBool::new(false));
     let mut busy: Vec<_> = (0..3).map(|_| busy_visitor(&stand, &end)).collect();
-    let started = stand.started_at("backend");
+    let services = ["backend", "postgres", "redis"];
+    let started = services.map(|service| stand.started_at(service));
     for (name, before) in secrets_of(&stand) {
         stand.xtask(&["env", "rotate", &name]).ok().says(&[&format!("{name} is new")]);
         assert_ne!(stand.get(&name), before);
@@ -269,13 +272,61 @@ fn every_secret_rotates_under_load_and_nobody_notices() {
     // Who was away the whole time comes back to an open door, and can write with the old token.
     assert_eq!(idle.get("/api/session").0, 200);
     idle.write("still me");
-    assert_eq!(stand.started_at("backend"), started, "it was restarted");
+    let now = services.map(|service| stand.started_at(service));
+    assert_eq!(now, started, "{services:?}: one was restarted");
     // Nothing is left to do, and a start from nothing agrees with it.
     stand.up().ok().says(&["nothing to do"]);
     stand.xtask(&["down"]).ok();
     stand.up().ok();
     assert!(idle.sees("still me"));
     a_rotation_that_is_killed_is_made_good(&stand, &idle);
+}
+
+/// A container keeps the file that it was started with, whatever is in its place now.
+#[test]
+fn a_rotation_after_the_loss_of_the_secrets_files_locks_nobody_out() {
+    let stand = Stand::new();
+    stand.up().ok();
+    let mut visitor = Visitor::new(&stand);
+    visitor.sign_up();
+    visitor.write("before");
+    let folder = root().join(".secrets").join(&stand.name);
+    let aside = stand.folder().join("aside");
+    // Brought back from elsewhere as it was, with its times: nothing looks newer than the containers.
+    let copy = |from: &Path, to: &Path| run(Command::new("cp").arg("-a").args([from, to])).ok();
+    copy(&folder, &aside);
+    fs::remove_dir_all(&folder).unwrap();
+    copy(&aside, &folder);
+    stand.up().ok().says(&["nothing to do"]);
+    for (name, service) in [("PG_PASSWORD", "postgres"), ("REDIS_ADMIN_PASSWORD", "redis")] {
+        let before =
+            (stand.get(name), fs::read_to_string(folder.join(name.to_lowercase())).unwrap());
+        let container = format!("docker restart {}", stand.container(service));
+        let said = ["nothing was changed", "written anew", &container];
+        stand.xtask(&["env", "rotate", name]).fails(1, &said);
+        let after =
+            (stand.get(name), fs::read_to_string(folder.join(name.to_lowercase())).unwrap());
+        assert_eq!(before, after);
+        docker(&["restart", &stand.container(service)]).ok();
+        stand.xtask(&["wait"]).ok();
+        stand.xtask(&["env", "rotate", name]).ok();
+        expect_agreement(&stand, name, "brought back");
+    }
+    // Lost, and written anew by the next `up`.
+    fs::remove_dir_all(&folder).unwrap();
+    let started = ["postgres", "redis"].map(|service| stand.started_at(service));
+    stand.up().ok();
+    for (service, before) in ["postgres", "redis"].iter().zip(started) {
+        assert_ne!(stand.started_at(service), before, "{service} reads files that are gone");
+    }
+    for name in ["PG_PASSWORD", "PG_OWNER_PASSWORD", "REDIS_PASSWORD", "REDIS_ADMIN_PASSWORD"] {
+        stand.xtask(&["env", "rotate", name]).ok();
+        expect_agreement(&stand, name, "written anew");
+    }
+    stand.up().ok().says(&["nothing to do"]);
+    docker(&["restart", &stand.container("backend")]).ok();
+    stand.xtask(&["wait"]).ok();
+    assert!(visitor.sees("before"));
 }
 
 /// All that holds a secret says the same: the environment file, the secret's own, and who checks it.

@@ -16,6 +16,7 @@ use crate::ctx::{Ctx, Usage};
 use crate::env::{self as dotenv, Variable};
 use crate::stack::project::{self, Project};
 use crate::stack::rotation::{self, Password};
+use crate::stack::running::Container;
 use crate::stack::{lock, secrets};
 
 /// Gives a secret a new value.
@@ -31,12 +32,16 @@ pub(super) fn rotate(ctx: &Ctx, env_file: &Path, name: &str, grace: Duration) ->
     let path = secrets::file(ctx, &project, name);
     let password = Password::named(name);
     let container = match password {
-        Some(Password::RedisUser(_)) => redis.id,
-        _ => postgres.id,
+        Some(Password::RedisUser(_)) => redis,
+        _ => postgres,
     };
     let source = source_of(&project, &variable);
     if source != Source::File {
         secrets::check(ctx, &mut project)?;
+    }
+    if password.is_some() {
+        rotation::expect_in_sight(ctx, &project, name, &container)
+            .with_context(|| format!("begin with {name}; nothing was changed"))?;
     }
     if let Some(password) = password
         && finish_earlier(ctx, &project, name, password, &container)?
@@ -68,7 +73,7 @@ pub(super) fn rotate(ctx: &Ctx, env_file: &Path, name: &str, grace: Duration) ->
     };
     if let (Some(Password::RedisUser(user)), Some(current)) = (password, before.first()) {
         put(current, std::slice::from_ref(&value))?;
-        rotation::add_to_redis(ctx, &container, user, &value)?;
+        rotation::add_to_redis(ctx, &container.id, user, &value)?;
     }
     put(&value, &before)?;
     if source == Source::File {
@@ -105,7 +110,7 @@ fn finish_earlier(
     project: &Project,
     name: &str,
     password: Password,
-    container: &str,
+    container: &Container,
 ) -> Result<bool> {
     let path = secrets::file(ctx, project, name);
     let value = project.value(name);
