@@ -11,6 +11,7 @@ mod console;
 pub(crate) mod drill;
 mod exchange;
 mod facts;
+pub(crate) mod fetched;
 pub(crate) mod fit;
 mod lanes;
 pub(crate) mod load;

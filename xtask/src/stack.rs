@@ -2,6 +2,7 @@
 //! the two, and the wait until it is carried out. Mostly pure; arrows point down to `ctx` only.
 
 pub(crate) mod certificate;
+pub(crate) mod claim;
 pub(crate) mod green;
 pub(crate) mod lock;
 pub(crate) mod major;

@@ -14,7 +14,7 @@ use crate::backup::catalogue::{self, Backup, Catalogue};
 use crate::backup::fit::NoRoom;
 use crate::backup::postgres::Postgres;
 use crate::backup::replaced::{self, Replaced};
-use crate::backup::{drill, offsite, take};
+use crate::backup::{drill, fetched, offsite, take};
 use crate::cli::{BackupArgs, BackupVerb, Format, FormatArgs};
 use crate::ctx::Ctx;
 use crate::stack::lock;
@@ -85,6 +85,7 @@ fn take(ctx: &Ctx, project: &Project, catalogue: &Catalogue, args: &BackupArgs) 
     }
     let started = Instant::now();
     let lock = lock::acquire(ctx, project, "backup")?;
+    fetched::sweep(ctx, project);
     let postgres = Postgres::own(ctx, &servers.postgres.id);
     let reason = "replaced by an unfinished restore";
     replaced::settle(ctx, project, catalogue, &servers, &postgres, reason, true)?;

@@ -5,10 +5,11 @@ mod source;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 
 use crate::backup::catalogue::{self, Backup, Catalogue};
+use crate::backup::fetched;
 use crate::backup::restore::{Asked, Parts, Restore};
 use crate::backup::take;
 use crate::backup::{both, replaced};
@@ -53,10 +54,11 @@ pub(crate) fn restore(ctx: &Ctx, env_file: &Path, args: &RestoreArgs) -> Result<
         ctx.ui.say(format!("  would fetch {name} from {place}, compare every file, and {then}"));
         return Ok(());
     }
+    if !ctx.is_dry_run() {
+        fetched::sweep(ctx, &project);
+    }
     // What is fetched from elsewhere goes away with this.
-    let scratch = tempfile::tempdir_in(made(&project.state_dir(ctx))?)
-        .context("make a folder for what is fetched")?;
-    let backup = source.open(ctx, args, scratch.path())?;
+    let (backup, _fetched) = source.open(ctx, &project, args)?;
     let asked = Asked { parts, accepts_other: args.force, compares_rows: args.compare };
     let step = ctx.ui.step(format!("check {}", backup.id()));
     let ((), restore) = both(
@@ -141,11 +143,6 @@ fn tell(
             .map_or_else(String::new, |id| format!("; what was there before is the backup {id}"))
     ));
     Ok(())
-}
-
-fn made(folder: &Path) -> Result<&Path> {
-    std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
-    Ok(folder)
 }
 
 /// How old a backup is, in words.

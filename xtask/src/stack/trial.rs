@@ -1,8 +1,6 @@
 //! A stack for tests and benchmarks: a name, ports and volumes of its own, so that it never
 //! meets the developer's data, and nothing of it stays.
 
-mod claim;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,10 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-pub(crate) use self::claim::Claim;
 use crate::ctx::{Ctx, Invocation};
 use crate::env::{self, Kind, random_hex};
 use crate::stack::certificate;
+use crate::stack::claim::{self, Claim};
 use crate::stack::ports;
 use crate::stack::project::{self, LOCAL_ENV, PORTS, Project};
 use crate::stack::running::LABEL_PROJECT;
@@ -129,7 +127,7 @@ impl Trial {
 /// # Errors
 /// The engine does not answer, or the folder of the name cannot be made.
 pub(crate) fn passing_name(ctx: &Ctx, purpose: &str) -> Result<Claim> {
-    for left in claim::abandoned(ctx)? {
+    for left in claim::abandoned(ctx, &ctx.state_dir())? {
         ctx.ui.say(format!("removing what a killed run left behind: {}", left.name()));
         remove_claimed(ctx, &left)?;
     }
@@ -137,7 +135,7 @@ pub(crate) fn passing_name(ctx: &Ctx, purpose: &str) -> Result<Claim> {
     let product = variables.iter().find(|v| v.name == "COMPOSE_PROJECT_NAME");
     let product = product.map(|v| v.value.as_str()).context("find the product's name")?;
     // By chance, and not by the number of a process: two containers that share an engine count their own.
-    Claim::stake(ctx, format!("{product}-trial-{}-{purpose}", random_hex(3)?))
+    Claim::stake(ctx, &ctx.state_dir(), format!("{product}-trial-{}-{purpose}", random_hex(3)?))
 }
 
 /// Removes all that has been made under a claimed name, in the engine and here.

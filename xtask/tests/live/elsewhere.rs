@@ -2,8 +2,10 @@
 //! is no room for them, and where the clock was wrong.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -117,6 +119,33 @@ fn a_copy_in_a_folder_is_found_and_a_dry_run_fetches_none() {
     let above = remote.display().to_string();
     let above = [&restore[..], &[&above, "--yes"]].concat();
     stand.xtask(&above).fails(1, &[&folder]);
+    what_a_killed_restore_fetched_goes_away(&stand, &[&restore[..], &[&folder, "--yes"]].concat());
+}
+
+/// Everybody's rows, in a folder below `target`.
+fn what_a_killed_restore_fetched_goes_away(stand: &Stand, restore: &[&str]) {
+    let fetched = || {
+        let entries = fs::read_dir(stand.folder()).unwrap().flatten().map(|entry| entry.path());
+        let is_it = |path: &PathBuf| path.to_string_lossy().contains("fetched-");
+        entries
+            .filter(is_it)
+            .find(|folder| fs::read_dir(folder).is_ok_and(|mut f| f.next().is_some()))
+    };
+    let mut child = stand.spawn(restore);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while fetched().is_none() {
+        assert!(Instant::now() < deadline, "nothing is fetched");
+        thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // The program that fetches goes on for a moment: it does not hear of that.
+    thread::sleep(Duration::from_secs(2));
+    assert!(fetched().is_some());
+    stand.xtask(&["backup"]).ok().says(&["removing what a killed restore fetched"]);
+    assert_eq!(fetched(), None);
+    stand.xtask(restore).ok();
+    assert_eq!(fetched(), None, "a restore that went well has left what it fetched");
 }
 
 #[test]

@@ -7,10 +7,12 @@ use anyhow::{Context, Result, ensure};
 
 use crate::backup::ahead::is_ahead;
 use crate::backup::catalogue::{self, Backup, Catalogue};
+use crate::backup::fetched::Fetched;
 use crate::backup::manifest::MANIFEST;
 use crate::backup::offsite;
 use crate::cli::RestoreArgs;
 use crate::ctx::Ctx;
+use crate::stack::project::Project;
 
 /// What was found, before anything is fetched.
 #[derive(Debug)]
@@ -69,16 +71,24 @@ impl Source {
         Ok(Source::Copy { place: place.display().to_string(), name })
     }
 
-    /// The backup itself; a copy is fetched into a folder in `scratch`.
+    /// The backup itself; a copy is fetched, into a folder that is there for as long as the second value.
     ///
     /// # Errors
     /// A copy is damaged, or cannot be decrypted.
-    pub(super) fn open(self, ctx: &Ctx, args: &RestoreArgs, scratch: &Path) -> Result<Backup> {
+    pub(super) fn open(
+        self,
+        ctx: &Ctx,
+        project: &Project,
+        args: &RestoreArgs,
+    ) -> Result<(Backup, Option<Fetched>)> {
         match self {
-            Source::Backup(backup) => Ok(*backup),
+            Source::Backup(backup) => Ok((*backup, None)),
             Source::Copy { place, name } => {
-                let to = scratch.join(&name);
-                offsite::fetch(ctx, &place, &name, &to, args.identity.as_ref())
+                let fetched = Fetched::make(ctx, project)?;
+                let to = fetched.folder().join(&name);
+                let identity = args.identity.as_ref();
+                let backup = offsite::fetch(ctx, &place, &name, &to, identity)?;
+                Ok((backup, Some(fetched)))
             }
         }
     }

@@ -1,6 +1,7 @@
-//! Whose a trial stack is. Its folder holds a file that the process which made it keeps locked, and the
-//! kernel lets go of that lock with the process, however it ends. So what can be locked has been left
-//! behind, and a stack without such a file is none of ours, whatever it is called.
+//! Whose a folder is that is there for as long as a process needs it: that of a trial stack, or of a copy that is
+//! restored. It holds a file that the process which made it keeps locked, and the kernel lets go of that lock with
+//! the process, however it ends. So what can be locked has been left behind, and a folder without such a file is
+//! none of ours, whatever it is called.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use anyhow::{Context, Result};
 
 use crate::ctx::Ctx;
 
-/// The locked file in the folder of a trial stack.
+/// The locked file in a claimed folder.
 const OWNER: &str = "owner.lock";
 /// Held while a claim is staked or looked for: between the making of a file and its locking it looks like
 /// one that was left behind.
@@ -27,13 +28,13 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
-    /// Makes the folder of a name that nobody else has.
+    /// Makes the folder of a name that nobody else has, in a folder of xtask's own.
     ///
     /// # Errors
     /// The folder cannot be written.
-    pub(super) fn stake(ctx: &Ctx, name: String) -> Result<Claim> {
-        let _registry = registry(ctx)?;
-        let folder = ctx.state_dir().join(&name);
+    pub(crate) fn stake(ctx: &Ctx, parent: &Path, name: String) -> Result<Claim> {
+        let _registry = registry(ctx, parent)?;
+        let folder = parent.join(&name);
         fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
         let lock = open(&folder.join(OWNER))?;
         lock.try_lock().with_context(|| format!("lock the file in {}", folder.display()))?;
@@ -44,27 +45,27 @@ impl Claim {
         &self.name
     }
 
-    /// What belongs to the stack and is not in the engine.
-    pub(super) fn folder(&self) -> &Path {
+    /// What goes away with it.
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
     /// Whether a Compose project belongs to this claim: the stack's own, or one that its tests have made.
-    pub(super) fn covers(&self, project: &str) -> bool {
+    pub(crate) fn covers(&self, project: &str) -> bool {
         project
             .strip_prefix(&self.name)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     }
 }
 
-/// The claims in this checkout whose processes have ended without letting go; they are the caller's now.
+/// The claims in a folder whose processes have ended without letting go; they are the caller's now.
 ///
 /// # Errors
 /// The folders cannot be read.
-pub(super) fn abandoned(ctx: &Ctx) -> Result<Vec<Claim>> {
-    let _registry = registry(ctx)?;
+pub(crate) fn abandoned(ctx: &Ctx, parent: &Path) -> Result<Vec<Claim>> {
+    let _registry = registry(ctx, parent)?;
     let mut claims = Vec::new();
-    for entry in fs::read_dir(ctx.state_dir()).context("look for what killed runs left behind")? {
+    for entry in fs::read_dir(parent).context("look for what killed runs left behind")? {
         let folder = entry?.path();
         let owner = folder.join(OWNER);
         let Some(name) = folder.file_name().and_then(|name| name.to_str()) else { continue };
@@ -83,11 +84,10 @@ pub(super) fn abandoned(ctx: &Ctx) -> Result<Vec<Claim>> {
     Ok(claims)
 }
 
-fn registry(ctx: &Ctx) -> Result<File> {
-    let folder = ctx.state_dir();
-    fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+fn registry(ctx: &Ctx, folder: &Path) -> Result<File> {
+    fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     let file = open(&folder.join(REGISTRY))?;
-    ctx.wait_until("the list of trial stacks", REGISTRY_LIMIT, REGISTRY_PAUSE, || {
+    ctx.wait_until("the list of claims", REGISTRY_LIMIT, REGISTRY_PAUSE, || {
         file.try_lock().context("another cargo xtask holds it")
     })?;
     Ok(file)
@@ -107,28 +107,30 @@ mod tests {
     fn what_a_dead_process_left_is_found_and_nothing_else() {
         let root = tempfile::tempdir().unwrap();
         let ctx = ctx_in(root.path());
+        let place = ctx.state_dir();
         let names = |claims: &[Claim]| -> Vec<String> {
             claims.iter().map(|claim| claim.name().to_owned()).collect()
         };
-        let held = Claim::stake(&ctx, "shop-trial-1-test".to_owned()).unwrap();
-        let dead = Claim::stake(&ctx, "shop-trial-2-test".to_owned()).unwrap();
+        let held = Claim::stake(&ctx, &place, "shop-trial-1-test".to_owned()).unwrap();
+        let dead = Claim::stake(&ctx, &place, "shop-trial-2-test".to_owned()).unwrap();
         // A person's own stack, whose name looks like one of ours.
-        fs::create_dir(ctx.state_dir().join("shop-trial-eu")).unwrap();
-        assert!(names(&abandoned(&ctx).unwrap()).is_empty());
+        fs::create_dir(place.join("shop-trial-eu")).unwrap();
+        assert!(names(&abandoned(&ctx, &place).unwrap()).is_empty());
 
         drop(dead);
-        let found = abandoned(&ctx).unwrap();
+        let found = abandoned(&ctx, &place).unwrap();
         assert_eq!(names(&found), ["shop-trial-2-test"]);
         // They have an owner again, and no second one.
-        assert!(names(&abandoned(&ctx).unwrap()).is_empty());
+        assert!(names(&abandoned(&ctx, &place).unwrap()).is_empty());
         drop(held);
-        assert_eq!(names(&abandoned(&ctx).unwrap()), ["shop-trial-1-test"]);
+        assert_eq!(names(&abandoned(&ctx, &place).unwrap()), ["shop-trial-1-test"]);
     }
 
     #[test]
     fn a_claim_covers_the_stacks_of_its_tests_and_not_its_neighbours() {
         let root = tempfile::tempdir().unwrap();
-        let claim = Claim::stake(&ctx_in(root.path()), "shop-trial-a-bench-1".to_owned()).unwrap();
+        let name = "shop-trial-a-bench-1".to_owned();
+        let claim = Claim::stake(&ctx_in(root.path()), root.path(), name).unwrap();
         assert!(claim.covers("shop-trial-a-bench-1"));
         assert!(claim.covers("shop-trial-a-bench-1-77-3"));
         assert!(!claim.covers("shop-trial-a-bench-10"));
