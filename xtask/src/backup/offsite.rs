@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::ahead::is_ahead;
 use super::catalogue::{self, Backup, Catalogue};
 use crate::ctx::{Ctx, Invocation};
+use crate::stack::lock;
 use crate::stack::project::Project;
 
 /// What a copy has, and a backup has not.
@@ -109,6 +110,7 @@ pub(crate) struct Copied {
 /// # Errors
 /// The backup is damaged, or the place does not take it.
 pub(crate) fn push(ctx: &Ctx, project: &Project, backup: &Backup) -> Result<Copied> {
+    lock::expect_own(ctx, project)?;
     let place = place(ctx, project)?;
     let _alone = alone(ctx)?;
     catalogue::check(ctx, backup)?;

@@ -29,6 +29,8 @@ pub(crate) fn backup(ctx: &Ctx, env_file: &Path, args: &BackupArgs) -> Result<()
     let project = Project::load(ctx, env_file)?;
     let catalogue = Catalogue::of(ctx, &project);
     if let Some(scheduler) = args.schedule {
+        // It runs as who asks for it.
+        lock::expect_own(ctx, &project)?;
         if args.push {
             // A timer that fails every night helps nobody.
             offsite::place(ctx, &project)?;

@@ -13,8 +13,9 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
-use crate::ctx::Ctx;
-use crate::stack::project::Project;
+use crate::ctx::{Ctx, Invocation};
+use crate::stack::project::{Project, shown};
+use crate::stack::secrets;
 
 /// How long a second command waits for the first; a cold build of everything fits in.
 const WAIT_LIMIT: Duration = Duration::from_secs(15 * 60);
@@ -42,8 +43,10 @@ struct Holder {
 /// that drive the same project meet here, and `cargo clean` does not take it away.
 ///
 /// # Errors
-/// The wait was interrupted or took longer than fifteen minutes; the message names the holder.
+/// The stack is another user's; or the wait was interrupted or took longer than fifteen minutes: then the message
+/// names the holder.
 pub(crate) fn acquire(ctx: &Ctx, project: &Project, command: &str) -> Result<Lock> {
+    expect_own(ctx, project)?;
     let path = lock_path(project)?;
     let mut file = OpenOptions::new()
         .read(true)
@@ -80,6 +83,42 @@ pub(crate) fn acquire(ctx: &Ctx, project: &Project, command: &str) -> Result<Loc
     }
     write_holder(&mut file, command).with_context(|| format!("write {}", path.display()))?;
     Ok(Lock { _file: file })
+}
+
+/// That what this checkout knows of the stack is this user's. Another one would not meet the lock, which is each user's
+/// own, and would leave files that the first can neither read nor replace; root, too.
+///
+/// # Errors
+/// It is another user's.
+pub(crate) fn expect_own(ctx: &Ctx, project: &Project) -> Result<()> {
+    let me = rustix::process::getuid().as_raw();
+    for folder in [secrets::folder(ctx, project), project.state_dir(ctx)] {
+        let owner = fs::metadata(&folder).map(|found| found.uid()).unwrap_or(me);
+        if owner != me {
+            let name = |id: u32| name_of(ctx, id);
+            bail!(
+                "{}",
+                refusal(&shown(ctx, &folder), (owner, &name(owner)), &name(me), ctx.root())
+            );
+        }
+    }
+    Ok(())
+}
+
+fn refusal(folder: &str, (owner, name): (u32, &str), me: &str, root: &Path) -> String {
+    format!(
+        "{folder} belongs to {name} (user {owner}), and you are {me}: a stack is driven by one user, always the same, so \
+         that two never change it at once. Nothing was done. Run this as {name}: `sudo -iu {name}`, then `cd {}` and the same \
+         command. If it is {me} who should own the stack: `sudo chown -R {me}: .secrets target`, the environment file and \
+         the folder of the backups as well",
+        root.display()
+    )
+}
+
+/// The name of a user, or the number where there is none, as sudo takes it.
+fn name_of(ctx: &Ctx, id: u32) -> String {
+    let said = ctx.read(Invocation::new("id").args(["--user", "--name", &id.to_string()]));
+    said.map_or_else(|_| format!("#{id}"), |name| name.trim().to_owned())
 }
 
 fn lock_path(project: &Project) -> Result<PathBuf> {
@@ -137,6 +176,16 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
+
+    #[test]
+    fn who_drives_the_stack_of_another_user_is_told_as_whom_to_run_it() {
+        let said = refusal(".secrets/shop", (1001, "ann"), "root", Path::new("/srv/shop"));
+        for words in
+            ["belongs to ann (user 1001)", "you are root", "`sudo -iu ann`", "`cd /srv/shop`"]
+        {
+            assert!(said.contains(words), "{words:?} is not in: {said}");
+        }
+    }
 
     #[test]
     fn a_folder_that_others_can_write_to_holds_no_lock() {

@@ -26,6 +26,28 @@ fn what_an_interrupted_replacement_left_is_removed_and_never_taken_for_the_servi
     assert!(place("rm --force id-2").is_some() && place("id-1 ").is_none(), "{calls:?}");
 }
 
+/// Only root can give a file away, and only root is kept from a mistake by it: nobody else could write there.
+#[test]
+fn the_stack_of_another_user_is_left_alone() {
+    let bench = Bench::with_a_container();
+    ok(&bench.xtask(&["up"]));
+    bench.calls();
+    let folder = bench.path(".secrets/trial");
+    if std::os::unix::fs::chown(&folder, Some(54_321), None).is_err() {
+        return;
+    }
+    for verb in [&["up"][..], &["down"], &["backup", "prune"]] {
+        let output = bench.xtask(verb);
+        assert_eq!(output.status.code(), Some(1), "{verb:?}");
+        let text = said(&output);
+        let words = [".secrets/trial belongs to #54321", "sudo -iu #54321", "chown -R"];
+        assert!(words.iter().all(|word| text.contains(word)), "{verb:?}: {text}");
+    }
+    assert!(!bench.calls().iter().any(|call| call.contains(" up ") || call.contains(" down ")));
+    // Who only looks may be anybody.
+    ok(&bench.xtask(&["env", "check"]));
+}
+
 #[test]
 fn the_stack_of_another_checkout_is_left_alone() {
     let bench = Bench::with_a_container();
