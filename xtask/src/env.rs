@@ -1,8 +1,8 @@
 //! Environment files: parsing, checking, generating secrets. Pure, but for the generator.
 //!
 //! `.env.example` is the one description of what there is: a paragraph that begins with
-//! `# Secret` marks the variable below it as one to generate, and an empty live value of any
-//! other variable says that it may stay empty.
+//! `# Secret` marks the variable below it as one to generate, one that begins with `# Secret from outside`
+//! as one that somebody else gives, and an empty live value of any other variable says that it may stay empty.
 
 pub(crate) mod strength;
 
@@ -24,8 +24,17 @@ pub(crate) struct Variable {
     pub(crate) value: String,
     /// The production value, where it is another one: `# NAME=value` above the live line.
     pub(crate) production: Option<String>,
-    /// Random bytes to generate, where it is a secret.
-    pub(crate) secret_bytes: Option<usize>,
+    /// None where it is no secret.
+    pub(crate) secret: Option<Secret>,
+}
+
+/// Where the value of a secret is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Secret {
+    /// Here: so many random bytes.
+    Generated(usize),
+    /// By somebody else, such as a provider of e-mail: it is neither generated nor rotated here, and not judged.
+    Given,
 }
 
 /// The two kinds of stack that an environment file is written for.
@@ -36,9 +45,28 @@ pub(crate) enum Kind {
 }
 
 impl Variable {
-    /// The value that a new environment file of this kind begins with; empty for a secret.
+    pub(crate) fn is_secret(&self) -> bool {
+        self.secret.is_some()
+    }
+
+    /// Whether only a person can fill it in.
+    pub(crate) fn is_given(&self) -> bool {
+        self.secret == Some(Secret::Given)
+    }
+
+    /// Random bytes to generate, where it is a secret that is made here.
+    pub(crate) fn generated_bytes(&self) -> Option<usize> {
+        match self.secret {
+            Some(Secret::Generated(bytes)) => Some(bytes),
+            Some(Secret::Given) | None => None,
+        }
+    }
+
+    /// The value that a new environment file of this kind begins with; empty for a secret, but for a laptop's
+    /// stand-in of one that is given.
     pub(crate) fn value_for(&self, kind: Kind) -> String {
         match (kind, &self.production) {
+            (Kind::Production, _) if self.is_given() => String::new(),
             (Kind::Production, Some(value)) => value.clone(),
             // Both stacks can run on one machine, and the product's name stands in one place.
             (Kind::Production, None) if self.name == "COMPOSE_PROJECT_NAME" => {
@@ -49,7 +77,7 @@ impl Variable {
     }
 
     fn may_be_empty(&self) -> bool {
-        self.value.is_empty() && self.secret_bytes.is_none()
+        self.value.is_empty() && self.secret.is_none()
     }
 }
 
@@ -108,8 +136,8 @@ pub(crate) fn describe(file: &str, text: &str) -> Result<Vec<Variable>> {
                 let name = line.split('=').next().unwrap_or_default().trim().to_owned();
                 let value = values.get(&name).cloned().unwrap_or_default();
                 let production = production_value(&paragraph, &name);
-                let secret_bytes = secret_bytes(&paragraph);
-                variables.push(Variable { name, value, production, secret_bytes });
+                let secret = secret(&paragraph);
+                variables.push(Variable { name, value, production, secret });
             }
         }
     }
@@ -124,7 +152,7 @@ pub(crate) fn describe(file: &str, text: &str) -> Result<Vec<Variable>> {
 pub(crate) fn fill_in(example: &str, variables: &[Variable], kind: Kind) -> Result<String> {
     let mut text = example.to_owned();
     for variable in variables {
-        text = match variable.secret_bytes {
+        text = match variable.generated_bytes() {
             Some(bytes) => set(&text, &variable.name, &random_hex(bytes)?),
             None => set(&text, &variable.name, &variable.value_for(kind)),
         };
@@ -149,6 +177,34 @@ pub(crate) fn set(text: &str, name: &str, value: &str) -> String {
     lines.join("\n") + "\n"
 }
 
+/// The same text with random values in the place of the secrets that somebody else would have to give, for a stack that
+/// is there for a while and talks to nobody.
+///
+/// # Errors
+/// As [`fill_in`].
+pub(crate) fn with_stand_ins(text: String, variables: &[Variable]) -> Result<String> {
+    let values = parse("the environment file", &text)?;
+    let is_open = |variable: &&Variable| {
+        variable.is_given() && values.get(&variable.name).is_none_or(String::is_empty)
+    };
+    variables.iter().filter(is_open).try_fold(text, |text, variable| {
+        Ok(set(&text, &variable.name, &random_hex(DEFAULT_SECRET_BYTES)?))
+    })
+}
+
+/// A value as [`parse`] reads it back; none where no quotes are left for it.
+pub(crate) fn quoted(value: &str) -> Option<String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./+=:@%,".contains(c);
+    if value.chars().all(is_plain) {
+        return Some(value.to_owned());
+    }
+    let fits = |quote: char, others: &[char]| !value.contains(quote) && !value.contains(others);
+    [('\'', &[][..]), ('"', &['$', '\\'][..])]
+        .into_iter()
+        .find(|(quote, others)| fits(*quote, others))
+        .map(|(quote, _)| format!("{quote}{value}{quote}"))
+}
+
 /// What is wrong with `values`, measured against the example: a line per finding, with its fix.
 pub(crate) fn findings(file: &str, values: &Values, variables: &[Variable]) -> Vec<String> {
     let mut findings = Vec::new();
@@ -157,11 +213,17 @@ pub(crate) fn findings(file: &str, values: &Values, variables: &[Variable]) -> V
         match values.get(name) {
             None if variable.may_be_empty() => {}
             None => findings.push(format!("{name} is missing from {file}")),
+            Some(value) if value.is_empty() && variable.is_given() => findings.push(format!(
+                "{name} is empty in {file}: it comes from outside, so put it there by hand"
+            )),
             Some(value) if value.is_empty() && !variable.may_be_empty() => {
                 findings.push(format!("{name} is empty in {file}"));
             }
+            Some(value) if value.starts_with('#') && variable.is_given() => findings.push(format!(
+                "{name} in {file} begins with `#`, which would make a comment of it in its file: ask for another one"
+            )),
             Some(value) => {
-                if let Some(bytes) = variable.secret_bytes
+                if let Some(bytes) = variable.generated_bytes()
                     && value.len() < bytes
                 {
                     findings.push(format!(
@@ -228,14 +290,15 @@ fn production_value(paragraph: &str, name: &str) -> Option<String> {
     assigned.filter(|(left, _)| *left == name).map(|(_, value)| value.to_owned()).next_back()
 }
 
-fn secret_bytes(paragraph: &str) -> Option<usize> {
-    if !paragraph.trim_start().starts_with("Secret") {
-        return None;
+fn secret(paragraph: &str) -> Option<Secret> {
+    let rest = paragraph.trim_start().strip_prefix("Secret")?;
+    if rest.trim_start().starts_with("from outside") {
+        return Some(Secret::Given);
     }
     let named = paragraph.split_once(" random bytes").and_then(|(before, _)| {
         before.rsplit(char::is_whitespace).next().and_then(|number| number.parse().ok())
     });
-    Some(named.unwrap_or(DEFAULT_SECRET_BYTES))
+    Some(Secret::Generated(named.unwrap_or(DEFAULT_SECRET_BYTES)))
 }
 
 /// Enough of a line to recognise it, and too little to give a secret away.
@@ -288,11 +351,38 @@ SOURCE=
     #[test]
     fn the_example_says_which_variables_are_secret_and_how_long() {
         let variables = describe(".env.example", EXAMPLE).unwrap();
-        let secrets: Vec<_> = variables.iter().map(|v| (v.name.as_str(), v.secret_bytes)).collect();
+        let secrets: Vec<_> = variables.iter().map(|v| (v.name.as_str(), v.secret)).collect();
+        let made = |bytes| Some(Secret::Generated(bytes));
         assert_eq!(
             secrets,
-            [("PORT", None), ("KEY", Some(64)), ("PASSWORD", Some(32)), ("SOURCE", None)]
+            [("PORT", None), ("KEY", made(64)), ("PASSWORD", made(32)), ("SOURCE", None)]
         );
+    }
+
+    #[test]
+    fn a_secret_from_outside_is_not_generated_and_not_judged_but_has_to_be_there() {
+        let example = "# Secret from outside. The provider of e-mail gives it.\nSMTP_PASSWORD=none\n\n\
+                       # Secret from outside, 64 random bytes of theirs.\nPAYMENT_KEY=\n";
+        let variables = describe(".env.example", example).unwrap();
+        assert!(variables.iter().all(|variable| variable.secret == Some(Secret::Given)));
+        let of = |kind| parse(".env", &fill_in(example, &variables, kind).unwrap()).unwrap();
+        let (local, production) = (of(Kind::Local), of(Kind::Production));
+        assert_eq!((&*local["SMTP_PASSWORD"], &*local["PAYMENT_KEY"]), ("none", ""));
+        assert!(
+            production.values().all(String::is_empty),
+            "a laptop's stand-in is no production's"
+        );
+        assert_eq!(
+            findings(".env", &local, &variables),
+            ["PAYMENT_KEY is empty in .env: it comes from outside, so put it there by hand"]
+        );
+        assert_eq!(findings(".env", &production, &variables).len(), 2);
+        let given = parse(".env", "SMTP_PASSWORD=secret\nPAYMENT_KEY=x\n").unwrap();
+        assert_eq!(findings(".env", &given, &variables), Vec::<String>::new());
+        assert_eq!(strength::weaknesses(".env", &given, &variables), Vec::<String>::new());
+        let text = with_stand_ins("SMTP_PASSWORD=none\n".to_owned(), &variables).unwrap();
+        let values = parse(".env", &text).unwrap();
+        assert_eq!((&*values["SMTP_PASSWORD"], values["PAYMENT_KEY"].len()), ("none", 64));
     }
 
     #[test]
@@ -318,6 +408,18 @@ SOURCE=
                 "PASSWORD is empty in .env",
             ]
         );
+    }
+
+    #[test]
+    fn a_value_that_is_put_back_is_read_as_it_was() {
+        for value in ["0af", "a b #c", "p$1'", "it's \"so\"", "it's so", "", "'", "#1"] {
+            let Some(line) = quoted(value) else {
+                assert!(value.contains('\'') && value.contains(['"', '$']), "{value}");
+                continue;
+            };
+            assert_eq!(parse(".env", &format!("A={line}\n")).unwrap()["A"], value);
+        }
+        assert_eq!(quoted("0af").unwrap(), "0af");
     }
 
     #[test]

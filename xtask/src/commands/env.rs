@@ -84,6 +84,24 @@ fn write(ctx: &Ctx, env_file: &Path, kind: Kind) -> Result<()> {
              where others reach it",
         );
     }
+    say_open(ctx, &name, &text, &variables)
+}
+
+/// Names the secrets that only a person can fill in, and has not.
+fn say_open(ctx: &Ctx, name: &str, text: &str, variables: &[dotenv::Variable]) -> Result<()> {
+    let values = dotenv::parse(name, text)?;
+    let is_open = |variable: &&dotenv::Variable| {
+        variable.is_given() && values.get(&variable.name).is_none_or(String::is_empty)
+    };
+    let open: Vec<&str> = variables.iter().filter(is_open).map(|v| v.name.as_str()).collect();
+    // A command is asked for them, and says itself what it does not have.
+    let is_asked = values.get("SECRETS_COMMAND").is_some_and(|command| !command.is_empty());
+    if !open.is_empty() && !is_asked {
+        ctx.ui.warn(format!(
+            "fill in {} in {name}: somebody else gives it, and the stack does not start without",
+            open.join(", ")
+        ));
+    }
     Ok(())
 }
 
@@ -118,10 +136,11 @@ fn keep_known_secrets(
     let values = dotenv::parse("the new environment file", text)?;
     let project = values.get("COMPOSE_PROJECT_NAME").map_or("", String::as_str);
     let mut known = Vec::new();
-    for variable in variables.iter().filter(|variable| variable.secret_bytes.is_some()) {
+    for variable in variables.iter().filter(|variable| variable.is_secret()) {
         let value = secrets::known(ctx, project, &variable.name)
             .with_context(|| format!("read the {} in use", variable.name))?;
-        if let Some(value) = value {
+        // One that cannot be written as it is, somebody else's, is asked for like a missing one.
+        if let Some(value) = value.as_deref().and_then(dotenv::quoted) {
             *text = dotenv::set(text, &variable.name, &value);
             known.push(variable.name.clone());
         }
@@ -135,24 +154,25 @@ fn complete(ctx: &Ctx, env_file: &Path, kind: Kind) -> Result<()> {
     let mut text = fs::read_to_string(env_file).with_context(|| format!("read {name}"))?;
     let values = dotenv::parse(&name, &text)?;
     let mut added = Vec::new();
-    for variable in project::variables(ctx)? {
+    let variables = project::variables(ctx)?;
+    for variable in &variables {
         let current = values.get(&variable.name);
-        let value = match (variable.secret_bytes, current) {
+        let value = match (variable.generated_bytes(), current) {
             (Some(bytes), None) => dotenv::random_hex(bytes)?,
             (Some(bytes), Some(current)) if current.is_empty() => dotenv::random_hex(bytes)?,
             (None, None) => variable.value_for(kind),
             _ => continue,
         };
         text = dotenv::set(&text, &variable.name, &value);
-        added.push(variable.name);
+        added.push(variable.name.as_str());
     }
     if added.is_empty() {
-        ctx.ui.say(format!("nothing to do, {name} is complete"));
-        return Ok(());
+        ctx.ui.say(format!("nothing to do, {name} has every line"));
+    } else {
+        project::write_private(ctx, env_file, &text)?;
+        ctx.ui.say(format!("{name}: added {}", added.join(", ")));
     }
-    project::write_private(ctx, env_file, &text)?;
-    ctx.ui.say(format!("{name}: added {}", added.join(", ")));
-    Ok(())
+    say_open(ctx, &name, &text, &variables)
 }
 
 /// Compares two files name by name. Of values it says whether they differ, and nothing else: most
@@ -166,7 +186,7 @@ fn diff(ctx: &Ctx, env_file: &Path, other: &Path) -> Result<()> {
     let other = if other.is_absolute() { other.to_owned() } else { ctx.root().join(other) };
     let (left, right) = (read(env_file)?, read(&other)?);
     let secrets = project::variables(ctx)?;
-    let is_secret = |name: &str| secrets.iter().any(|v| v.name == name && v.secret_bytes.is_some());
+    let is_secret = |name: &str| secrets.iter().any(|v| v.name == name && v.is_secret());
     let names: BTreeSet<&String> = left.keys().chain(right.keys()).collect();
     let rows: Vec<Vec<String>> = names
         .into_iter()

@@ -17,7 +17,8 @@ pub(crate) fn weaknesses(file: &str, values: &Values, variables: &[Variable]) ->
         let value = values.get(&variable.name).filter(|value| !value.is_empty())?;
         Some((variable, value))
     });
-    let secrets: Vec<_> = secrets.filter(|(variable, _)| variable.secret_bytes.is_some()).collect();
+    let secrets: Vec<_> =
+        secrets.filter(|(variable, _)| variable.generated_bytes().is_some()).collect();
     let mut findings = Vec::new();
     for (at, (variable, value)) in secrets.iter().enumerate() {
         let earlier = secrets[..at].iter().find(|(_, other)| other == value);

@@ -63,7 +63,7 @@ impl Project {
         }
         // Where a command gives the secrets, it is asked when they are needed: not for a status.
         let comes_later = |variable: &&Variable| {
-            variable.secret_bytes.is_some()
+            variable.is_secret()
                 && values.get("SECRETS_COMMAND").is_some_and(|command| !command.is_empty())
         };
         let now: Vec<Variable> = variables.iter().filter(|v| !comes_later(v)).cloned().collect();
@@ -76,7 +76,7 @@ impl Project {
         ensure!(
             findings.is_empty(),
             "the environment is not complete:\n  {}\n`cargo xtask env init` adds missing lines \
-             and generates missing secrets; {EXAMPLE} explains each variable",
+             and generates those secrets that are made here; {EXAMPLE} explains each variable",
             findings.join("\n  ")
         );
         Project::from_values(ctx, env_file, values)

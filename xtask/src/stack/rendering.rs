@@ -18,7 +18,9 @@ const NAME: &str = "rendering";
 pub(crate) fn rendering(ctx: &Ctx, kind: Kind, overlays: &[&str]) -> Result<Value> {
     let folder = tempfile::tempdir().context("make a folder for an environment file")?;
     let path = folder.path().join("env");
-    let text = env::fill_in(&project::example(ctx)?, &project::variables(ctx)?, kind)?;
+    let variables = project::variables(ctx)?;
+    let text = env::fill_in(&project::example(ctx)?, &variables, kind)?;
+    let text = env::with_stand_ins(text, &variables)?;
     let text = env::set(&text, "COMPOSE_PROJECT_NAME", NAME);
     std::fs::write(&path, text).context("write an environment file to render with")?;
     let project = Project::load(ctx, &path)?;

@@ -46,7 +46,7 @@ pub(crate) fn file(ctx: &Ctx, project: &Project, name: &str) -> PathBuf {
 /// fails that prints them, or the folder does not take them.
 pub(crate) fn provide(ctx: &Ctx, project: &mut Project) -> Result<()> {
     let variables = check(ctx, project)?;
-    for variable in variables.iter().filter(|variable| variable.secret_bytes.is_some()) {
+    for variable in variables.iter().filter(|variable| variable.is_secret()) {
         let path = file(ctx, project, &variable.name);
         let value = project.value(&variable.name);
         let values = read(&path).unwrap_or_default();
@@ -59,6 +59,14 @@ pub(crate) fn provide(ctx: &Ctx, project: &mut Project) -> Result<()> {
         }
         let is_password = Password::named(&variable.name).is_some();
         let written = match values.iter().any(|known| known == value) {
+            // There is no time of both: whoever gives it decides. The services that read it start anew.
+            _ if variable.is_given() => {
+                if is_first {
+                    Ok(())
+                } else {
+                    write(&path, &[value])
+                }
+            }
             true if is_password => prefer(&path, value),
             true => prefer(&path, value).and_then(|()| drop_expired(&path, SystemTime::now())),
             false if values.is_empty() => write(&path, &[value]),
@@ -77,7 +85,7 @@ pub(crate) fn provide(ctx: &Ctx, project: &mut Project) -> Result<()> {
 /// is replaced keeps its time.
 pub(crate) fn missing(ctx: &Ctx, project: &Project) -> Vec<PathBuf> {
     let variables = project::variables(ctx).unwrap_or_default();
-    let secrets = variables.iter().filter(|variable| variable.secret_bytes.is_some());
+    let secrets = variables.iter().filter(|variable| variable.is_secret());
     let files = secrets.map(|variable| file(ctx, project, &variable.name));
     files.filter(|path| read(path).unwrap_or_default().is_empty()).collect()
 }
@@ -121,9 +129,8 @@ pub(crate) fn remove(ctx: &Ctx, project_name: &str) -> Result<()> {
 /// Takes over what `SECRETS_COMMAND` prints, for those secrets that are not given otherwise.
 fn ask_command(ctx: &Ctx, project: &mut Project, variables: &[Variable]) -> Result<()> {
     let command = project.value("SECRETS_COMMAND").to_owned();
-    let is_asked = |variable: &&Variable| {
-        variable.secret_bytes.is_some() && project.value(&variable.name).is_empty()
-    };
+    let is_asked =
+        |variable: &&Variable| variable.is_secret() && project.value(&variable.name).is_empty();
     let asked: Vec<&str> =
         variables.iter().filter(is_asked).map(|variable| variable.name.as_str()).collect();
     if command.is_empty() || asked.is_empty() {
@@ -163,7 +170,7 @@ fn printed_by(ctx: &Ctx, command: &str, names: &[&str], limit: Duration) -> Resu
 fn refuse_weak(ctx: &Ctx, project: &Project, variables: &[Variable]) -> Result<()> {
     let file = shown(ctx, &project.env_file);
     let secrets: Vec<Variable> =
-        variables.iter().filter(|variable| variable.secret_bytes.is_some()).cloned().collect();
+        variables.iter().filter(|variable| variable.is_secret()).cloned().collect();
     let mut findings = env::findings(&file, &project.values, &secrets);
     if project.is_production() {
         findings.extend(env::strength::weaknesses(&file, &project.values, &secrets));
@@ -171,7 +178,7 @@ fn refuse_weak(ctx: &Ctx, project: &Project, variables: &[Variable]) -> Result<(
     ensure!(
         findings.is_empty(),
         "these secrets cannot be used:\n  {}\nmake the line empty and `cargo xtask env init` \
-         generates a new one; for a stack that runs, `cargo xtask env rotate NAME`",
+         generates a new one, where it is made here; for a stack that runs, `cargo xtask env rotate NAME`",
         findings.join("\n  ")
     );
     Ok(())

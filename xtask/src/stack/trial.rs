@@ -45,7 +45,8 @@ impl Trial {
         let example = project::example(ctx)?;
         let variables = project::variables(ctx)?;
         let claim = passing_name(ctx, purpose)?;
-        let mut text = env::fill_in(&example, &variables, kind)?;
+        let text = env::fill_in(&example, &variables, kind)?;
+        let mut text = env::with_stand_ins(text, &variables)?;
         for port in PORTS {
             text = env::set(&text, port, &ports::any_free()?.to_string());
         }

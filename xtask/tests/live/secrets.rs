@@ -14,10 +14,12 @@ use sha2::{Digest, Sha256};
 use crate::domain;
 use crate::stand::{Moments, Run, Stand, Visitor, docker, root, run};
 
-/// The stack's secrets, by name.
+/// The stack's secrets, by name, but for those that somebody else gives.
 fn secrets_of(stand: &Stand) -> Vec<(String, String)> {
     let text = stand.env_text();
-    let paragraphs = text.split("\n\n").filter(|paragraph| paragraph.starts_with("# Secret"));
+    let is_ours =
+        |text: &&str| text.starts_with("# Secret") && !text.starts_with("# Secret from outside");
+    let paragraphs = text.split("\n\n").filter(is_ours);
     let lines = paragraphs.filter_map(|paragraph| paragraph.trim().lines().next_back());
     let secrets: Vec<(String, String)> = lines
         .filter_map(|line| line.split_once('='))

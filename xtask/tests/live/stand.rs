@@ -104,6 +104,9 @@ impl Stand {
         stand.xtask(init).ok();
         stand.set("COMPOSE_PROJECT_NAME", &name);
         stand.set("BACKUP_DIR", &stand.folder.join("backups").display().to_string());
+        for secret in stand.secrets_from_outside() {
+            stand.set(&secret, "a stand-in of the tests");
+        }
         for port in ["HTTP_PORT", "HTTPS_PORT", "PG_PORT", "REDIS_PORT"] {
             stand.set(port, &free_port().to_string());
         }
@@ -111,6 +114,14 @@ impl Stand {
             stand.set("IMAGE_SOURCE", &source);
         }
         stand
+    }
+
+    /// Those that somebody else gives, and nobody has.
+    fn secrets_from_outside(&self) -> Vec<String> {
+        let text = self.env_text();
+        let open = text.split("\n\n").filter(|p| p.starts_with("# Secret from outside"));
+        let open = open.filter_map(|paragraph| paragraph.trim_end().lines().next_back());
+        open.filter_map(|line| line.strip_suffix('=')).map(str::to_owned).collect()
     }
 
     pub(crate) fn env_file(&self) -> PathBuf {

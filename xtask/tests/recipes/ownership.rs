@@ -115,6 +115,52 @@ fn another_environment_file_is_another_stack() {
     assert!(!said.contains("HTTP_ADDRESS"), "{said}");
 }
 
+/// The password of a provider of e-mail, say: no random value would do.
+#[test]
+fn a_secret_that_somebody_else_gives_is_asked_for_and_never_made_up() {
+    let bench = Bench::new();
+    let example = fs::read_to_string(bench.path(".env.example")).unwrap();
+    let more = "\n# Secret from outside. The provider of e-mail gives it.\nSMTP_PASSWORD=\n";
+    fs::write(bench.path(".env.example"), example + more).unwrap();
+    let said = ok(&bench.xtask(&["env", "init"]));
+    assert!(said.contains("fill in SMTP_PASSWORD in .env"), "{said}");
+    let env = || fs::read_to_string(bench.path(".env")).unwrap();
+    assert!(env().contains("SMTP_PASSWORD=\n"), "{}", env());
+    let again = ok(&bench.xtask(&["env", "init"]));
+    assert!(again.contains("fill in SMTP_PASSWORD in .env"), "{again}");
+    let missing = "SMTP_PASSWORD is empty in .env: it comes from outside";
+    for verb in [&["up"][..], &["env", "check"]] {
+        let output = bench.xtask(verb);
+        let text = crate::said(&output);
+        assert!(!output.status.success() && text.contains(missing), "{verb:?}: {text}");
+    }
+    assert_eq!(bench.calls(), Vec::<String>::new(), "something was started all the same");
+
+    // Short, a word, and with signs of a shell.
+    let fill =
+        |from: &str, to: &str| fs::write(bench.path(".env"), env().replace(from, to)).unwrap();
+    fill("SMTP_PASSWORD=\n", "SMTP_PASSWORD='secret $1'\n");
+    let mut told = ok(&bench.xtask(&["up", "--verbose"]));
+    let file = bench.path(".secrets/trial/smtp_password");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "secret $1\n");
+    let output = bench.xtask(&["env", "rotate", "SMTP_PASSWORD"]);
+    assert_eq!(output.status.code(), Some(2));
+    let rotate = crate::said(&output);
+    assert!(rotate.contains("comes from outside") && rotate.contains("into .env"), "{rotate}");
+    let names = crate::said(&bench.xtask(&["env", "rotate", "OTHER"]));
+    assert!(names.contains("there are PG_PASSWORD\n"), "{names}");
+
+    // Another one is in force alone, and a lost environment file gets it back.
+    fill("secret $1", "its another\"");
+    told += &ok(&bench.xtask(&["up", "--verbose"]));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "its another\"\n");
+    fs::remove_file(bench.path(".env")).unwrap();
+    told += &ok(&bench.xtask(&["env", "init"]));
+    assert!(env().contains("SMTP_PASSWORD='its another\"'\n"), "{}", env());
+    told += &bench.calls().concat();
+    assert!(!told.contains("secret $1") && !told.contains("its another"), "{told}");
+}
+
 /// Data that was made with the old secrets is there all the same.
 #[test]
 fn an_environment_file_that_was_lost_gets_the_secrets_in_use() {

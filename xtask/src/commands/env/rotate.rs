@@ -25,10 +25,10 @@ use crate::stack::{lock, secrets};
 /// It is no secret; the stack does not run; a service refuses the new value: then the message says
 /// what is in force, and running it again converges.
 pub(super) fn rotate(ctx: &Ctx, env_file: &Path, name: &str, grace: Duration) -> Result<()> {
+    let variable = secret_named(ctx, env_file, name)?;
     let (mut project, postgres) = running_container(ctx, env_file, "postgres")?;
     let (_, redis) = running_container(ctx, env_file, "redis")?;
     let _lock = lock::acquire(ctx, &project, "env rotate")?;
-    let variable = secret_named(ctx, name)?;
     let path = secrets::file(ctx, &project, name);
     let password = Password::named(name);
     let container = match password {
@@ -159,7 +159,7 @@ fn next_value(
     before: &[String],
 ) -> Result<String> {
     match source {
-        Source::File => dotenv::random_hex(variable.secret_bytes.unwrap_or_default()),
+        Source::File => dotenv::random_hex(variable.generated_bytes().unwrap_or_default()),
         Source::Elsewhere(place) => {
             let value = project.value(&variable.name).to_owned();
             ensure!(
@@ -173,10 +173,17 @@ fn next_value(
     }
 }
 
-fn secret_named(ctx: &Ctx, name: &str) -> Result<Variable> {
+fn secret_named(ctx: &Ctx, env_file: &Path, name: &str) -> Result<Variable> {
     let variables = project::variables(ctx)?;
+    if variables.iter().any(|variable| variable.name == name && variable.is_given()) {
+        bail!(Usage(format!(
+            "{name} comes from outside, so a random value would be wrong. Put the new one into {}, or to where it is taken \
+             from instead, then `cargo xtask up`, which restarts what reads it",
+            project::shown(ctx, env_file)
+        )));
+    }
     let secrets: Vec<Variable> =
-        variables.into_iter().filter(|variable| variable.secret_bytes.is_some()).collect();
+        variables.into_iter().filter(|v| v.generated_bytes().is_some()).collect();
     if let Some(found) = secrets.iter().find(|variable| variable.name == name) {
         return Ok(found.clone());
     }
