@@ -14,6 +14,7 @@ mod facts;
 pub(crate) mod fetched;
 pub(crate) mod fit;
 mod lanes;
+mod latest;
 pub(crate) mod load;
 pub(crate) mod manifest;
 pub(crate) mod offsite;

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail, ensure};
 use archive::file;
 
-use super::ahead::{self, is_ahead};
+use super::latest;
 use super::manifest::{self, MANIFEST, Manifest, SUMS, VERIFICATION};
 use super::partial::{Partial, sync_folder, write_durably};
 use crate::ctx::Ctx;
@@ -136,25 +136,14 @@ impl Catalogue {
         Ok(backup)
     }
 
-    /// The backup of that name, or for `latest` the newest that is whole and not ahead of the clock.
+    /// The backup of that name, or for `latest` the newest that is whole, not ahead of the clock, and not what a restore
+    /// has replaced; where such a one is passed over, that is told.
     ///
     /// # Errors
     /// There is none.
-    pub(crate) fn find(&self, wanted: &str) -> Result<Backup> {
+    pub(crate) fn find(&self, ctx: &Ctx, wanted: &str) -> Result<Backup> {
         if wanted == "latest" {
-            let now = SystemTime::now();
-            let (later, mut list): (Vec<_>, Vec<_>) =
-                self.list()?.into_iter().partition(|(id, _)| is_ahead(id, now));
-            list.reverse();
-            let newest = list.into_iter().find_map(|(_, backup)| backup.ok());
-            let later: Vec<String> = later.into_iter().map(|(id, _)| id).collect();
-            return newest.with_context(|| {
-                format!(
-                    "there is no backup in {}; `cargo xtask backup` takes one{}",
-                    self.folder.display(),
-                    ahead::but(&later)
-                )
-            });
+            return latest::of(self, ctx);
         }
         ensure!(
             is_id(wanted),

@@ -13,6 +13,16 @@ pub(crate) const MANIFEST: &str = "manifest.json";
 pub(crate) const SUMS: &str = "SHA256SUMS";
 /// The result of the last drill; written beside a backup that is whole already.
 pub(crate) const VERIFICATION: &str = "verification.json";
+/// Why most backups are taken: a person, or the timer, wanted one.
+pub(crate) const ASKED_FOR: &str = "asked for";
+/// Why one is taken of what a restore that was interrupted had put aside.
+pub(crate) const UNFINISHED: &str = "replaced by an unfinished restore";
+const BEFORE: &str = "before the restore of ";
+
+/// Why one is taken of what the restore of `id` has replaced.
+pub(crate) fn before_restore(id: &str) -> String {
+    format!("{BEFORE}{id}")
+}
 
 /// `manifest.json`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -122,6 +132,12 @@ pub(crate) struct Redis {
 }
 
 impl Manifest {
+    /// Whether it is what a restore has replaced. Most often that was to be got rid of, so who asks for the latest
+    /// backup, in the same trouble again, does not mean this one.
+    pub(crate) fn is_safety(&self) -> bool {
+        self.reason.starts_with(BEFORE) || self.reason == UNFINISHED
+    }
+
     /// The sum of the files, as stored.
     pub(crate) fn bytes(&self) -> u64 {
         self.files.values().map(|file| file.bytes).sum()

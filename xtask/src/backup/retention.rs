@@ -24,6 +24,8 @@ pub(crate) struct Candidate {
     pub(crate) is_verified: bool,
     /// Whether one was ever proven, also where a later drill has failed.
     pub(crate) was_verified: bool,
+    /// Whether it is what a restore has replaced.
+    pub(crate) is_safety: bool,
 }
 
 /// What to do with each, in the order of their names: why it is kept, or nothing for one to delete.
@@ -31,6 +33,10 @@ pub(crate) struct Candidate {
 /// Whatever the policy, the newest is kept, and so is the newest whose restore was proven, also where
 /// a later drill on it has failed; then the newest on which none has failed is kept as well. One whose
 /// time lies in the future is kept and takes nobody's place: it would be the newest for good.
+///
+/// Of a day, a week or a month the last proven one is kept rather than the last; where none is proven, the last that is
+/// not what a restore has replaced: that is data which somebody wanted to be rid of. It is kept beside, for as long as the
+/// day's own.
 pub(crate) fn decide(
     candidates: &[Candidate],
     policy: Policy,
@@ -68,10 +74,22 @@ pub(crate) fn decide(
         };
         for candidate in &newest_first {
             let this = period.of(&candidate.id);
-            if !seen.contains(&this) && seen.len() < count {
-                keep(&candidate.id, format!("last of its {name}"));
-                seen.push(this);
+            if seen.contains(&this) || seen.len() >= count {
+                continue;
             }
+            let within = || newest_first.iter().filter(|other| period.of(&other.id) == this);
+            let proven = within().find(|other| other.is_verified);
+            match proven.or_else(|| within().find(|other| !other.is_safety)) {
+                Some(best) if best.is_verified => {
+                    keep(&best.id, format!("last proven of its {name}"))
+                }
+                best => keep(&best.unwrap_or(candidate).id, format!("last of its {name}")),
+            }
+            if let (Period::Day, Some(replaced)) = (period, within().find(|other| other.is_safety))
+            {
+                keep(&replaced.id, "what a restore replaced that day".to_owned());
+            }
+            seen.push(this);
         }
     }
     kept
@@ -111,7 +129,7 @@ mod tests {
     fn candidates(ids: &[&str]) -> Vec<Candidate> {
         let candidate = |id: &&str| {
             let id = (*id).to_owned();
-            Candidate { id, is_verified: false, was_verified: false }
+            Candidate { id, is_verified: false, was_verified: false, is_safety: false }
         };
         ids.iter().map(candidate).collect()
     }
@@ -158,6 +176,30 @@ mod tests {
         all[0].is_verified = false;
         assert_eq!(kept(&all, Policy::default()), ["20260102T000000Z", "20260103T000000Z"]);
         assert!(kept(&[], Policy::default()).is_empty());
+    }
+
+    #[test]
+    fn what_a_restore_replaced_and_what_was_not_proven_take_no_others_place() {
+        let nightly = ["20261110T013000Z", "20261111T013000Z", "20261112T013000Z"];
+        let mut all = candidates(&nightly);
+        all.iter_mut().for_each(|night| night.is_verified = true);
+        let mut more = candidates(&["20261111T150000Z", "20261111T160000Z", "20261112T020000Z"]);
+        // Two restores on the eleventh, and on the twelfth a drill that found no room.
+        (more[0].is_safety, more[1].is_safety) = (true, true);
+        all.extend(more);
+        let policy = |daily, weekly, monthly| Policy { last: 0, daily, weekly, monthly };
+        // The newest one is kept whatever it is.
+        let newest = "20261112T020000Z";
+        assert_eq!(kept(&all, policy(0, 1, 1)), ["20261112T013000Z", newest]);
+        let days = [nightly[0], nightly[1], "20261111T160000Z", nightly[2], newest];
+        assert_eq!(kept(&all, policy(7, 0, 0)), days);
+        all.iter_mut().for_each(|night| night.is_verified = false);
+        assert_eq!(
+            kept(&all, policy(7, 0, 0)),
+            [nightly[0], nightly[1], "20261111T160000Z", newest]
+        );
+        // With the day it goes.
+        assert_eq!(kept(&all, policy(1, 0, 0)), [newest]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::backup::ahead::{self, is_ahead};
 use crate::backup::catalogue::{self, Backup, Catalogue};
 use crate::backup::fit::NoRoom;
+use crate::backup::manifest::{ASKED_FOR, UNFINISHED};
 use crate::backup::postgres::Postgres;
 use crate::backup::replaced::{self, Replaced};
 use crate::backup::{drill, fetched, offsite, take};
@@ -42,16 +43,16 @@ pub(crate) fn backup(ctx: &Ctx, env_file: &Path, args: &BackupArgs) -> Result<()
         Some(BackupVerb::List(args)) if args.remote => list_remote(ctx, &project, &args.format),
         Some(BackupVerb::List(args)) => list(ctx, &catalogue, &args.format),
         Some(BackupVerb::Verify { id, format }) => {
-            let backup = catalogue.find(id)?;
+            let backup = catalogue.find(ctx, id)?;
             if ctx.is_dry_run() {
                 ctx.ui.say(format!("  would restore {} into servers of its own", backup.id()));
                 return Ok(());
             }
             verify(ctx, &backup, format)
         }
-        Some(BackupVerb::Show { id, format }) => show(&catalogue, id, format),
+        Some(BackupVerb::Show { id, format }) => show(ctx, &catalogue, id, format),
         Some(BackupVerb::Push { id, format }) => {
-            let backup = catalogue.find(id)?;
+            let backup = catalogue.find(ctx, id)?;
             if ctx.is_dry_run() {
                 let place = offsite::place(ctx, &project)?;
                 ctx.ui.say(format!("  would copy {} to {place}", backup.id()));
@@ -89,10 +90,9 @@ fn take(ctx: &Ctx, project: &Project, catalogue: &Catalogue, args: &BackupArgs) 
     let lock = lock::acquire(ctx, project, "backup")?;
     fetched::sweep(ctx, project);
     let postgres = Postgres::own(ctx, &servers.postgres.id);
-    let reason = "replaced by an unfinished restore";
-    replaced::settle(ctx, project, catalogue, &servers, &postgres, reason, true)?;
+    replaced::settle(ctx, project, catalogue, &servers, &postgres, UNFINISHED, true)?;
     let nothing = Replaced::default();
-    let backup = take::take(ctx, project, catalogue, &servers, &nothing, "asked for")?;
+    let backup = take::take(ctx, project, catalogue, &servers, &nothing, ASKED_FOR)?;
     let took = ui::seconds(started.elapsed());
     drop(lock);
     if args.format.format == Format::Json {
@@ -181,6 +181,8 @@ struct Line {
     damage: Option<String>,
     /// Its time lies in the future: it is never `latest`.
     is_ahead: bool,
+    /// It is what a restore has replaced: it is not `latest` either.
+    is_safety: bool,
     reason: Option<String>,
     bytes: Option<u64>,
     rows: Option<u64>,
@@ -201,6 +203,7 @@ fn line(id: String, backup: Result<Backup>) -> Line {
             id,
             damage: None,
             is_ahead,
+            is_safety: manifest.is_safety(),
             reason: Some(manifest.reason.clone()),
             bytes: Some(manifest.bytes()),
             rows: Some(manifest.rows()),
@@ -212,6 +215,7 @@ fn line(id: String, backup: Result<Backup>) -> Line {
             id,
             damage: Some(format!("{error:#}")),
             is_ahead,
+            is_safety: false,
             reason: None,
             bytes: None,
             rows: None,
@@ -258,12 +262,13 @@ fn why(line: &Line) -> String {
     match &line.damage {
         Some(damage) => console::style(format!("damaged: {damage}")).red().to_string(),
         None if line.is_ahead => format!("{}; never `latest`: {}", reason(), ahead::WHY),
+        None if line.is_safety => format!("{}; never `latest`", reason()),
         None => reason(),
     }
 }
 
-fn show(catalogue: &Catalogue, id: &str, format: &FormatArgs) -> Result<()> {
-    let backup = catalogue.find(id)?;
+fn show(ctx: &Ctx, catalogue: &Catalogue, id: &str, format: &FormatArgs) -> Result<()> {
+    let backup = catalogue.find(ctx, id)?;
     if format.format == Format::Json {
         ui::json(&backup.manifest)?;
         return Ok(());

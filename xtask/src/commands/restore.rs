@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::backup::catalogue::{self, Backup, Catalogue};
 use crate::backup::fetched;
+use crate::backup::manifest::{ASKED_FOR, UNFINISHED, before_restore};
 use crate::backup::restore::{Asked, Parts, Restore};
 use crate::backup::take;
 use crate::backup::{both, replaced};
@@ -77,11 +78,12 @@ pub(crate) fn restore(ctx: &Ctx, env_file: &Path, args: &RestoreArgs) -> Result<
     }
     ctx.confirm_loss(
         &format!(
-            "replace {} of `{}` by those of the backup {}, so that whatever was written in the {} \
+            "replace {} of `{}` by those of the backup {}{}, so that whatever was written in the {} \
              since then is no more",
             replaced.join(" and "),
             project.name,
             backup.id(),
+            reason(&backup),
             age(&backup)
         ),
         "pass --yes if that is what you want",
@@ -96,9 +98,9 @@ pub(crate) fn restore(ctx: &Ctx, env_file: &Path, args: &RestoreArgs) -> Result<
     let settle = |reason: &str| {
         replaced::settle(ctx, &project, &catalogue, &servers, restore.postgres(), reason, is_copied)
     };
-    settle("replaced by an unfinished restore")?;
+    settle(UNFINISHED)?;
     restore.run(&catalogue)?;
-    let safety = settle(&format!("before the restore of {}", backup.id()))?;
+    let safety = settle(&before_restore(backup.id()))?;
     tell(ctx, args, &backup, parts, started.elapsed(), safety.as_deref())
 }
 
@@ -139,10 +141,17 @@ fn tell(
         "restored {}: {rows}{both}{keys}, in {}{}",
         backup.id(),
         ui::seconds(took),
-        safety_backup
-            .map_or_else(String::new, |id| format!("; what was there before is the backup {id}"))
+        safety_backup.map_or_else(String::new, |id| format!(
+            "; what was there before is the backup {id}, which is never `latest`: `cargo xtask restore {id}` brings it back"
+        ))
     ));
     Ok(())
+}
+
+/// Why it was taken, where that makes a difference to who restores it.
+fn reason(backup: &Backup) -> String {
+    let reason = &backup.manifest.reason;
+    if reason == ASKED_FOR { String::new() } else { format!(" (taken: {reason})") }
 }
 
 /// How old a backup is, in words.

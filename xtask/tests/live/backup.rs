@@ -87,7 +87,7 @@ fn what_was_acknowledged_before_a_backup_is_there_after_a_restore() {
         .xtask(&["restore", &id])
         .fails(1, &["replace the database app", "keys of Redis", "--yes"]);
     let run = stand.xtask(&["restore", &id, "--yes"]).ok();
-    run.says(&["counted: this backup was verified", "restored", "was there before"]);
+    let run = run.says(&["counted: this backup was verified", "restored", "was there before"]);
     end.store(true, Ordering::Relaxed);
     let people: Vec<Person> = load.into_iter().flat_map(|writer| writer.join().unwrap()).collect();
     let known = |person: &&Person| person.signed_up < began;
@@ -113,6 +113,20 @@ fn what_was_acknowledged_before_a_backup_is_there_after_a_restore() {
     let before = list(&stand);
     assert_eq!(before.len(), 2, "{before:?}");
     assert!(before[1]["reason"].as_str().unwrap().contains(&id), "{before:?}");
+    // It is reached by its name, which the restore has told; in the same trouble again, `latest` is what it was.
+    let safety = before[1]["id"].as_str().unwrap();
+    run.says(&[&format!(
+        "`cargo xtask --env-file {} restore {safety}`",
+        stand.env_file().display()
+    )]);
+    assert_eq!((&before[0]["is_safety"], &before[1]["is_safety"]), (&json!(false), &json!(true)));
+    stand.xtask(&["backup", "show"]).ok().says(&[&format!("the latest is {id}"), safety]);
+    stand.xtask(&["restore", "latest"]).fails(1, &[&format!("by those of the backup {id}, so")]);
+    let by_name = stand.xtask(&["restore", safety]);
+    by_name.fails(1, &[&format!("the backup {safety} (taken: before the restore of {id})")]);
+    let elsewhere = stand.backups().display().to_string();
+    let elsewhere = stand.xtask(&["restore", "latest", "--from", &elsewhere]);
+    elsewhere.fails(1, &["passed over, though it is newer", &format!("of the backup {id}, so")]);
     stand.xtask(&["up"]).ok().says(&["nothing to do"]);
     the_parts_and_a_copy(&stand, &id);
 }

@@ -77,7 +77,8 @@ fn lines(catalogue: &Catalogue, policy: Policy) -> Result<Vec<Line>> {
             Ok(backup) => {
                 let is_verified = drill::is_verified(&backup);
                 let was_verified = drill::was_verified(&backup);
-                candidates.push(Candidate { id, is_verified, was_verified });
+                let is_safety = backup.manifest.is_safety();
+                candidates.push(Candidate { id, is_verified, was_verified, is_safety });
             }
             // It may be all that is left of something; only a person can tell.
             Err(_) => lines.push(Line { id, is_kept: true, reasons: vec!["damaged".to_owned()] }),

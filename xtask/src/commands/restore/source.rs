@@ -35,7 +35,7 @@ impl Source {
         project: &str,
     ) -> Result<Source> {
         let Some(place) = &args.from else {
-            return Ok(Source::Backup(Box::new(catalogue.find(&args.id)?)));
+            return Ok(Source::Backup(Box::new(catalogue.find(ctx, &args.id)?)));
         };
         if offsite::is_address(place) {
             let name = offsite::find(ctx, place, &args.id)?;
@@ -50,7 +50,7 @@ impl Source {
     fn in_folder(ctx: &Ctx, place: &Path, id: &str, project: &str) -> Result<Source> {
         let (folder, passed_over) = in_place(place, id, project)?;
         for newer in &passed_over {
-            ctx.ui.warn(format!("passed over, because it is newer and not whole: {newer}"));
+            ctx.ui.warn(format!("passed over, though it is newer: {newer}"));
         }
         let source = Source::of(&folder)?;
         let name = match &source {
@@ -98,8 +98,8 @@ fn is_copy(folder: &Path) -> bool {
     folder.join(offsite::INDEX).is_file()
 }
 
-/// A folder that is a backup or a copy, or the one in it; for `latest` the newest that is whole, and what is wrong with
-/// newer ones.
+/// A folder that is a backup or a copy, or the one in it; for `latest` the newest that is whole and not what a restore has
+/// replaced (of an encrypted copy nobody can tell), and what is wrong with newer ones.
 fn in_place(place: &Path, id: &str, project: &str) -> Result<(PathBuf, Vec<String>)> {
     if is_copy(place) || place.join(MANIFEST).is_file() {
         return Ok((place.to_owned(), Vec::new()));
@@ -113,12 +113,17 @@ fn in_place(place: &Path, id: &str, project: &str) -> Result<(PathBuf, Vec<Strin
     let mut folders = ids.iter().rev().filter(|id| !is_ahead(id, now)).map(|name| place.join(name));
     // A copy that was interrupted has no index, and mostly looks like a damaged backup.
     let mut passed_over = Vec::new();
-    let newest = folders.find(|folder| match Source::of(folder) {
-        Ok(_) => true,
-        Err(error) => {
-            passed_over.push(format!("{}: {error:#}", folder.display()));
-            false
-        }
+    let newest = folders.find(|folder| {
+        let reason = match Source::of(folder) {
+            Ok(Source::Backup(backup)) if backup.manifest.is_safety() => format!(
+                "it was taken {}, and what a restore has replaced is never `latest`; take it by its name",
+                backup.manifest.reason
+            ),
+            Ok(_) => return true,
+            Err(error) => format!("it is not whole: {error:#}"),
+        };
+        passed_over.push(format!("{}, {reason}", folder.display()));
+        false
     });
     let newest = newest.filter(|_| id == "latest").with_context(|| {
         let there = Vec::from_iter(ids).join(", ");
