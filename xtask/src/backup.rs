@@ -25,10 +25,12 @@ pub(crate) mod replaced;
 pub(crate) mod restore;
 pub(crate) mod retention;
 mod roles;
+pub(crate) mod room;
 mod sequences;
 pub(crate) mod sink;
 mod swap;
 pub(crate) mod take;
+mod verification;
 
 use std::thread;
 

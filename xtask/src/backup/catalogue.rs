@@ -26,6 +26,8 @@ const REPLACED_NOTE: &str = ".replaced";
 pub(crate) struct Catalogue {
     folder: PathBuf,
     project: String,
+    /// Whether its disk may get full.
+    may_fill: bool,
 }
 
 /// A backup whose manifest was read; its data may still be damaged.
@@ -60,12 +62,21 @@ impl Catalogue {
 
     /// The folder of a project in a place where backups of several lie.
     pub(crate) fn at(place: &Path, project: &str) -> Catalogue {
-        Catalogue { folder: place.join(project), project: project.to_owned() }
+        Catalogue { project: project.to_owned(), ..Catalogue::in_folder(&place.join(project)) }
     }
 
     /// A folder with backups of whatever project.
     pub(crate) fn in_folder(folder: &Path) -> Catalogue {
-        Catalogue { folder: folder.to_owned(), project: String::new() }
+        Catalogue { folder: folder.to_owned(), project: String::new(), may_fill: false }
+    }
+
+    /// The same, for whoever accepts (or does not) that a backup fills its disk.
+    pub(crate) fn filling(self, may_fill: bool) -> Catalogue {
+        Catalogue { may_fill, ..self }
+    }
+
+    pub(crate) fn may_fill(&self) -> bool {
+        self.may_fill
     }
 
     pub(crate) fn folder(&self) -> &Path {

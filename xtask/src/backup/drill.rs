@@ -1,21 +1,20 @@
 //! The drill: a backup is restored into fresh servers of the same images, without a network, and
 //! everything in it is compared with its manifest. A backup counts when this has passed.
 
-use std::fs;
-use std::io::Write;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
-use serde::{Deserialize, Serialize};
 
 use super::catalogue::{self, Backup};
-use super::fit::{self, NoRoom};
+use super::fit;
 use super::load::{self, Comparison, Load};
-use super::manifest::{Server, VERIFICATION};
-use super::partial;
+use super::manifest::Server;
 use super::postgres::Postgres;
 use super::redis::{self, Redis};
 use super::roles;
+use super::room::NoRoom;
+use super::verification::{Verification, write};
+pub(crate) use super::verification::{is_verified, result, was_verified};
 use crate::ctx::{Ctx, Invocation};
 use crate::stack::running::LABEL_PROJECT;
 use crate::stack::trial;
@@ -44,78 +43,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 const INITDB: &str =
     "POSTGRES_INITDB_ARGS=--data-checksums --auth-local=peer --auth-host=scram-sha-256";
 
-/// `verification.json`: what the last drill found.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub(crate) struct Verification {
-    /// RFC 3339.
-    pub(crate) verified_at: String,
-    /// The manifest that this belongs to.
-    pub(crate) manifest_sha256: String,
-    /// None where everything was as it should be.
-    pub(crate) failure: Option<String>,
-    /// From nothing to servers with all data: what a restore on a new host takes at the least.
-    pub(crate) restore_ms: u64,
-    /// The comparison of what was restored with the manifest.
-    pub(crate) compare_ms: u64,
-    pub(crate) rows: u64,
-    pub(crate) keys: u64,
-    /// The last drill on this backup that passed: a later one that failed, for want of an image or of
-    /// room, say, does not undo that it was restored once.
-    #[serde(default)]
-    pub(crate) last_success: Option<Success>,
-}
-
-/// A drill that passed.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub(crate) struct Success {
-    /// RFC 3339.
-    pub(crate) verified_at: String,
-    pub(crate) restore_ms: u64,
-    pub(crate) compare_ms: u64,
-}
-
-impl Verification {
-    /// The last success that it tells of: its own, or a former one.
-    pub(crate) fn success(&self) -> Option<Success> {
-        if self.failure.is_some() {
-            return self.last_success.clone();
-        }
-        let verified_at = self.verified_at.clone();
-        Some(Success { verified_at, restore_ms: self.restore_ms, compare_ms: self.compare_ms })
-    }
-
-    /// With its end, and what was known before it began.
-    fn ended(mut self, failure: Option<String>, former: Option<&Verification>) -> Verification {
-        self.failure = failure;
-        self.last_success = former.and_then(Verification::success);
-        self.last_success = self.success();
-        self
-    }
-}
-
-/// The result of the last drill on a backup; none where there was none, or for another manifest.
-pub(crate) fn result(backup: &Backup) -> Option<Verification> {
-    let text = fs::read_to_string(backup.path(VERIFICATION)).ok()?;
-    let verification: Verification = serde_json::from_str(&text).ok()?;
-    (verification.manifest_sha256 == backup.manifest_sha256).then_some(verification)
-}
-
-/// Whether a drill has ever passed on this backup, whatever came after it.
-pub(crate) fn was_verified(backup: &Backup) -> bool {
-    result(backup).is_some_and(|verification| verification.success().is_some())
-}
-
-/// Whether the last drill on this backup has passed.
-pub(crate) fn is_verified(backup: &Backup) -> bool {
-    result(backup).is_some_and(|verification| verification.failure.is_none())
-}
-
 /// Checks the sums, restores the backup into servers of its own and compares. The result is written
-/// beside the manifest, also that of a failure.
+/// beside the manifest, also that of a failure. It is not begun where there looks to be no room for it, unless it is
+/// `forced`.
 ///
 /// # Errors
 /// The backup cannot be restored, or is not what its manifest says.
-pub(crate) fn drill(ctx: &Ctx, backup: &Backup) -> Result<Verification> {
+pub(crate) fn drill(ctx: &Ctx, backup: &Backup, forced: bool) -> Result<Verification> {
     let mut verification = Verification {
         verified_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
         manifest_sha256: backup.manifest_sha256.clone(),
@@ -129,7 +63,7 @@ pub(crate) fn drill(ctx: &Ctx, backup: &Backup) -> Result<Verification> {
     // Before anything that is a word on the backup.
     let claim = trial::passing_name(ctx, "drill")?;
     let drilled = catalogue::check(ctx, backup)
-        .and_then(|()| restore_beside(ctx, backup, claim.name(), &mut verification));
+        .and_then(|()| restore_beside(ctx, backup, claim.name(), forced, &mut verification));
     let removed = trial::remove_claimed(&ctx.shielded(), &claim);
     let drilled = drilled.and_then(|()| removed.context("remove the drill's containers"));
     // A drill that was interrupted, or not begun, says nothing about the backup.
@@ -145,25 +79,11 @@ pub(crate) fn drill(ctx: &Ctx, backup: &Backup) -> Result<Verification> {
     Ok(verification)
 }
 
-fn write(backup: &Backup, verification: &Verification) -> Result<()> {
-    let text = serde_json::to_string_pretty(verification)? + "\n";
-    let path = backup.path(VERIFICATION);
-    let write = || -> std::io::Result<()> {
-        // In the folder of the project: an interrupted write must not make the backup look damaged.
-        let folder = backup.folder.parent().unwrap_or(&backup.folder);
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(text.as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist(&path)?;
-        partial::sync_folder(&backup.folder)
-    };
-    write().with_context(|| format!("write {}", path.display()))
-}
-
 fn restore_beside(
     ctx: &Ctx,
     backup: &Backup,
     name: &str,
+    forced: bool,
     verification: &mut Verification,
 ) -> Result<()> {
     let started = Instant::now();
@@ -178,7 +98,9 @@ fn restore_beside(
         "-f",
         "/dev/null",
     ]))?;
-    fit::drill(ctx, &keys, backup)?;
+    if !forced {
+        fit::drill(ctx, &keys, backup)?;
+    }
     start_postgres(ctx, name, &postgres, &images.postgres)?;
     start_redis(ctx, &keys, backup)?;
     step.done("without a network");
@@ -396,33 +318,4 @@ fn as_loaded_by_redis(redis: &Redis, backup: &Backup) -> Result<Loaded> {
 
 fn digest_of(redis: &Redis) -> Result<String> {
     redis.ctx.read(redis.client().args(["-e", "DEBUG", "DIGEST"]))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn drilled(at: &str) -> Verification {
-        let text = format!(
-            r#"{{"verified_at": "{at}", "manifest_sha256": "", "failure": null, "restore_ms": 7,
-                "compare_ms": 2, "rows": 1, "keys": 1}}"#
-        );
-        // Without `last_success`, as it was written before there was one.
-        serde_json::from_str(&text).unwrap()
-    }
-
-    #[test]
-    fn a_drill_that_fails_does_not_undo_the_last_that_passed() {
-        let first = drilled("monday");
-        let failed = drilled("tuesday").ended(Some("no image".to_owned()), Some(&first));
-        let again = drilled("wednesday").ended(Some("no room".to_owned()), Some(&failed));
-        for verification in [&failed, &again] {
-            assert_eq!(verification.last_success, first.success());
-            assert!(verification.failure.is_some());
-        }
-        let passed = drilled("thursday").ended(None, Some(&again));
-        assert_eq!(passed.last_success.map(|success| success.verified_at).unwrap(), "thursday");
-        let never = drilled("friday").ended(Some("no image".to_owned()), None);
-        assert_eq!(never.success(), None);
-    }
 }

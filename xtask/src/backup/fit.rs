@@ -1,6 +1,5 @@
 //! Whether a backup can go into the servers that run.
 
-use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -10,18 +9,16 @@ use super::catalogue::Backup;
 use super::manifest::{Database, Manifest, Server};
 use super::postgres::Postgres;
 use super::redis::Redis;
+use super::room::{NoRoom, RESERVE};
 use super::take;
 use crate::ctx::{Ctx, Invocation};
 use crate::stack::running::Container;
 use crate::ui;
 
 /// Where the volume is in the container.
-const DATA: &str = "/var/lib/postgresql/data";
+pub(super) const DATA: &str = "/var/lib/postgresql/data";
 /// Where that of Redis is.
 const KEYS: &str = "/data";
-/// What a drill leaves to the servers that run, which write to the same disk meanwhile: as much as
-/// PostgreSQL's log may grow between two checkpoints (`max_wal_size`).
-const RESERVE: u64 = 1 << 30;
 /// A question.
 const LIMIT: Duration = Duration::from_secs(5 * 60);
 
@@ -90,17 +87,8 @@ pub(super) fn drill(ctx: &Ctx, container: &str, backup: &Backup) -> Result<()> {
     let manifest = &backup.manifest;
     let df = Invocation::new("docker").args(["exec", container, "df", "-Pk", KEYS]);
     let snapshot = manifest.files.get(&manifest.redis.file).map_or(0, |file| file.raw_bytes);
-    judge_drill(room(ctx, df)?, needed(manifest).saturating_add(snapshot)).context(NoRoom)
-}
-
-/// A mark on the error of a drill that was not begun, and so says nothing about the backup.
-#[derive(Debug)]
-pub(crate) struct NoRoom;
-
-impl fmt::Display for NoRoom {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("there is no room to try it")
-    }
+    judge_drill(room(ctx, df)?, needed(manifest).saturating_add(snapshot))
+        .context(NoRoom("there is no room to try it"))
 }
 
 fn judge_drill(free: u64, needed: u64) -> Result<()> {
@@ -110,7 +98,7 @@ fn judge_drill(free: u64, needed: u64) -> Result<()> {
          included), beside {} \
          for what the stack writes meanwhile: a full disk would stop its database. Nothing was \
          restored; make room (`cargo xtask doctor` and `docker system df` show what takes it), or pull \
-         the backup on another host and verify it there",
+         the backup on another host and verify it there. `--force` tries all the same: bloat is not restored",
         ui::bytes(free),
         ui::bytes(needed),
         ui::bytes(RESERVE)

@@ -4,19 +4,17 @@
 //! in it, one everything but rows, one the rows. What the manifest says of tables was counted in
 //! the very bytes that were saved, so it cannot belong to another moment.
 
-use std::fs::File;
 use std::io::Write;
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, ensure};
 use archive::copy::{self, Contents, Nowhere, Scanner};
-use archive::file::Hashed;
 
 use super::both;
 use super::console::Console;
 use super::facts::Facts;
 use super::manifest::{self, Database, FileEntry};
-use super::sink::{self, Meter, Rows, Sink, drain};
+use super::sink::{self, Meter, Rows, Sink, Target, drain};
 use crate::ctx::{Ctx, Invocation, Pipe, Talk};
 use crate::ui::Step;
 
@@ -163,7 +161,7 @@ impl<'a> Postgres<'a> {
         now: &str,
         name: &str,
         step: &Step,
-        create: impl Fn(&str) -> Result<Hashed<File>> + Sync,
+        create: impl Fn(&str) -> Result<Target> + Sync,
     ) -> Result<Dumped> {
         let mut session =
             Talk::start(self.ctx, self.psql(DUMP).arg(now).limit(DUMP_LIMIT), PATIENCE)?;
@@ -183,7 +181,7 @@ impl<'a> Postgres<'a> {
         now: &str,
         name: &str,
         step: &Step,
-        create: impl Fn(&str) -> Result<Hashed<File>> + Sync,
+        create: impl Fn(&str) -> Result<Target> + Sync,
     ) -> Result<Dumped> {
         let snapshot = session
             .ask("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_export_snapshot();")?;
@@ -222,7 +220,7 @@ impl<'a> Postgres<'a> {
         Ok(Dumped { database, files: vec![(schema_file, schema), (data_file, data)] })
     }
 
-    fn dump_schema(&self, database: &str, at: &str, to: Hashed<File>) -> Result<FileEntry> {
+    fn dump_schema(&self, database: &str, at: &str, to: Target) -> Result<FileEntry> {
         let words =
             ["--format=custom", "--compress=0", "--section=pre-data", "--section=post-data", at];
         let mut sink = Sink::new(to)?;
@@ -238,7 +236,7 @@ impl<'a> Postgres<'a> {
         &self,
         database: &str,
         at: &str,
-        to: Hashed<File>,
+        to: Target,
         step: &Step,
     ) -> Result<(FileEntry, Contents)> {
         let dump = self.pg_dump(database).args(["--section=data", at]);

@@ -10,38 +10,68 @@ use archive::file::{self, Hashed};
 use archive::pieces;
 
 use super::manifest::FileEntry;
+use super::room;
 use crate::ctx::Patient;
 use crate::ui::{self, Step};
 
 /// How often the live line is drawn anew.
 const REDRAW: Duration = Duration::from_millis(200);
 
-/// A new file, which hashes what it gets.
+/// How much is written between two looks at what is left of the disk.
+const LOOK_EVERY: u64 = 32 << 20;
+
+/// A file of a backup, which hashes what it gets.
+pub(crate) type Target = Hashed<Careful>;
+
+/// A file that takes nothing more before its disk is full.
+pub(crate) struct Careful {
+    file: File,
+    /// Bytes until the next look.
+    unlooked: u64,
+}
+
+impl Write for Careful {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.unlooked == 0 {
+            room::look(&self.file)?;
+            self.unlooked = LOOK_EVERY;
+        }
+        let written = self.file.write(bytes)?;
+        self.unlooked = self.unlooked.saturating_sub(written as u64);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// A new file, which takes all that the disk does, where that may get full.
 ///
 /// # Errors
 /// The file cannot be made.
-pub(crate) fn create(path: &Path) -> Result<Hashed<File>> {
+pub(crate) fn create(path: &Path, may_fill: bool) -> Result<Target> {
     let file = File::create_new(path).with_context(|| format!("make {}", path.display()))?;
-    Ok(Hashed::new(file))
+    Ok(Hashed::new(Careful { file, unlooked: if may_fill { u64::MAX } else { 0 } }))
 }
 
 /// Ends a file and waits until it is on the disk.
-fn entry(file: Hashed<File>, raw_bytes: u64) -> Result<FileEntry> {
-    let (file, bytes, sha256) = file.finish();
-    file.sync_all()?;
+fn entry(file: Target, raw_bytes: u64) -> Result<FileEntry> {
+    let (careful, bytes, sha256) = file.finish();
+    careful.file.sync_all()?;
     Ok(FileEntry { bytes, raw_bytes, sha256 })
 }
 
 /// Takes what a server writes.
 pub(crate) struct Sink {
-    encoder: file::Compressor<Hashed<File>>,
+    encoder: file::Compressor<Target>,
     raw_bytes: u64,
 }
 
 impl Sink {
     /// # Errors
     /// The library refuses its settings.
-    pub(crate) fn new(to: Hashed<File>) -> Result<Sink> {
+    pub(crate) fn new(to: Target) -> Result<Sink> {
         Ok(Sink { encoder: file::compressor(to)?, raw_bytes: 0 })
     }
 
@@ -55,7 +85,7 @@ impl Sink {
 }
 
 /// Takes rows.
-pub(crate) type Rows = pieces::Writer<Hashed<File>>;
+pub(crate) type Rows = pieces::Writer<Target>;
 
 /// Ends a file of rows and waits until it is on the disk.
 ///

@@ -1,13 +1,11 @@
 //! Takes a backup of a running stack.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use archive::file::Hashed;
 
 use super::both;
 use super::catalogue::{self, Backup, Catalogue};
@@ -18,7 +16,7 @@ use super::manifest::{
 use super::postgres::{Dumped, Postgres};
 use super::redis::Redis;
 use super::replaced::Replaced;
-use super::sink::{self, Sink};
+use super::sink::{self, Sink, Target};
 use crate::ctx::{Ctx, Invocation};
 use crate::stack::project::Project;
 use crate::stack::running::{self, Container};
@@ -76,7 +74,7 @@ pub(crate) fn take(
     let started = Instant::now();
     let id = catalogue::id_of(began);
     let partial = catalogue.begin(&id)?;
-    let create = |name: &str| sink::create(&partial.folder().join(name));
+    let create = |name: &str| sink::create(&partial.folder().join(name), catalogue.may_fill());
     let mut files = BTreeMap::new();
     // Redis first: whoever has a session in the backup had a row before it, so that the row is in the
     // backup, too. The other way round a session could name a row that is not there, and the next
@@ -137,7 +135,7 @@ fn save_around(
     ctx: &Ctx,
     container: &Container,
     database: &str,
-    create: &impl Fn(&str) -> Result<Hashed<File>>,
+    create: &impl Fn(&str) -> Result<Target>,
 ) -> Result<Around> {
     let postgres = Postgres::live(ctx, &container.id);
     let mut sink = Sink::new(create(ROLES)?)?;
@@ -163,7 +161,7 @@ fn save_postgres(
     replaced: &Replaced,
     around: Around,
     files: &mut BTreeMap<String, FileEntry>,
-    create: &(impl Fn(&str) -> Result<Hashed<File>> + Sync),
+    create: &(impl Fn(&str) -> Result<Target> + Sync),
 ) -> Result<SavedPostgres> {
     let server = Postgres::live(ctx, &container.id);
     // What a restore put aside is removed once it is saved, so it must be: also where the name that it had is gone.
@@ -208,7 +206,7 @@ fn save_redis(
     ctx: &Ctx,
     container: &Container,
     replaced: &Replaced,
-    create: &(impl Fn(&str) -> Result<Hashed<File>> + Sync),
+    create: &(impl Fn(&str) -> Result<Target> + Sync),
     begin: impl FnOnce(),
 ) -> Result<(SavedRedis, FileEntry)> {
     let server = Redis::live(ctx, &container.id);

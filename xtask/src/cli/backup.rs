@@ -17,9 +17,18 @@ pub(crate) struct BackupArgs {
     /// Copy it to BACKUP_REMOTE afterwards, as `backup push` does
     #[arg(long)]
     pub(crate) push: bool,
-    /// Take none; print what takes one every night, with --push also copies it: a timer of systemd,
-    /// or a line for cron
-    #[arg(long, value_name = "FOR", value_enum, num_args = 0..=1, default_missing_value = "systemd", conflicts_with = "verify")]
+    /// Delete old ones afterwards, as `backup prune` does: also where there was no room to take or to
+    /// prove one, and not after any other failure
+    #[arg(long)]
+    pub(crate) prune: bool,
+    #[command(flatten)]
+    pub(crate) keep: KeepArgs,
+    /// Take it, and try it, also where the disk looks too small for that
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Take none; print what takes one every night, proves it and deletes old ones, with --push also
+    /// copies it: a timer of systemd, or a line for cron
+    #[arg(long, value_name = "FOR", value_enum, num_args = 0..=1, default_missing_value = "systemd", conflicts_with_all = ["verify", "prune", "force"])]
     pub(crate) schedule: Option<Scheduler>,
     #[command(flatten)]
     pub(crate) format: FormatArgs,
@@ -51,6 +60,10 @@ pub(crate) enum BackupVerb {
         /// Its name, or `latest`
         #[arg(value_name = "ID", default_value = "latest")]
         id: String,
+        /// Also where the disk looks too small: by the size that the databases had, of which bloat is
+        /// not restored
+        #[arg(long)]
+        force: bool,
         #[command(flatten)]
         format: FormatArgs,
     },
@@ -126,20 +139,27 @@ pub(crate) struct ListArgs {
 
 #[derive(Args)]
 pub(crate) struct PruneArgs {
-    /// Keep the newest so many
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    pub(crate) keep_last: usize,
-    /// Keep the last one of each of so many days
-    #[arg(long, value_name = "N", default_value_t = 7)]
-    pub(crate) keep_daily: usize,
-    /// Keep the last one of each of so many weeks
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    pub(crate) keep_weekly: usize,
-    /// Keep the last one of each of so many months
-    #[arg(long, value_name = "N", default_value_t = 12)]
-    pub(crate) keep_monthly: usize,
+    #[command(flatten)]
+    pub(crate) keep: KeepArgs,
     #[command(flatten)]
     pub(crate) format: FormatArgs,
+}
+
+/// Which backups `prune` keeps.
+#[derive(Args)]
+pub(crate) struct KeepArgs {
+    /// Keep the newest so many (3)
+    #[arg(long, value_name = "N")]
+    pub(crate) keep_last: Option<usize>,
+    /// Keep the last one of each of so many days (7)
+    #[arg(long, value_name = "N")]
+    pub(crate) keep_daily: Option<usize>,
+    /// Keep the last one of each of so many weeks (5)
+    #[arg(long, value_name = "N")]
+    pub(crate) keep_weekly: Option<usize>,
+    /// Keep the last one of each of so many months (12)
+    #[arg(long, value_name = "N")]
+    pub(crate) keep_monthly: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -166,7 +186,7 @@ pub(crate) struct RestoreArgs {
     #[arg(long, value_name = "NAME", conflicts_with = "only")]
     pub(crate) into: Option<String>,
     /// Also from another major version, from a server that sorts text differently, or where
-    /// PostgreSQL's volume looks too small
+    /// PostgreSQL's volume, or the disk for the copy of what is replaced, looks too small
     #[arg(long)]
     pub(crate) force: bool,
     /// Read every row back before anything is replaced, also of a backup that was verified, of

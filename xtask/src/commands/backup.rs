@@ -6,18 +6,17 @@ mod schedule;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde::Serialize;
 
 use crate::backup::ahead::{self, is_ahead};
 use crate::backup::catalogue::{self, Backup, Catalogue};
-use crate::backup::fit::NoRoom;
 use crate::backup::manifest::{ASKED_FOR, UNFINISHED};
 use crate::backup::postgres::Postgres;
 use crate::backup::replaced::{self, Replaced};
-use crate::backup::{drill, fetched, offsite, take};
-use crate::cli::{BackupArgs, BackupVerb, Format, FormatArgs};
-use crate::ctx::Ctx;
+use crate::backup::{drill, fetched, offsite, room, take};
+use crate::cli::{BackupArgs, BackupVerb, Format, FormatArgs, KeepArgs};
+use crate::ctx::{Ctx, Usage};
 use crate::stack::lock;
 use crate::stack::project::{Project, shown};
 use crate::ui;
@@ -28,7 +27,7 @@ use crate::ui;
 /// The backup is not whole on the disk, or what is asked for is not there.
 pub(crate) fn backup(ctx: &Ctx, env_file: &Path, args: &BackupArgs) -> Result<()> {
     let project = Project::load(ctx, env_file)?;
-    let catalogue = Catalogue::of(ctx, &project);
+    let catalogue = Catalogue::of(ctx, &project).filling(args.force);
     if let Some(scheduler) = args.schedule {
         // It runs as who asks for it.
         lock::expect_own(ctx, &project)?;
@@ -39,16 +38,16 @@ pub(crate) fn backup(ctx: &Ctx, env_file: &Path, args: &BackupArgs) -> Result<()
         return ui::data(schedule::text(ctx, &project, scheduler, args.push).trim_end());
     }
     match &args.verb {
-        None => take(ctx, &project, &catalogue, args),
+        None => nightly(ctx, &project, &catalogue, args),
         Some(BackupVerb::List(args)) if args.remote => list_remote(ctx, &project, &args.format),
         Some(BackupVerb::List(args)) => list(ctx, &catalogue, &args.format),
-        Some(BackupVerb::Verify { id, format }) => {
+        Some(BackupVerb::Verify { id, force, format }) => {
             let backup = catalogue.find(ctx, id)?;
             if ctx.is_dry_run() {
                 ctx.ui.say(format!("  would restore {} into servers of its own", backup.id()));
                 return Ok(());
             }
-            verify(ctx, &backup, format)
+            verify(ctx, &backup, *force, format)
         }
         Some(BackupVerb::Show { id, format }) => show(ctx, &catalogue, id, format),
         Some(BackupVerb::Push { id, format }) => {
@@ -64,7 +63,32 @@ pub(crate) fn backup(ctx: &Ctx, env_file: &Path, args: &BackupArgs) -> Result<()
         Some(BackupVerb::Pull { id, identity, format }) => {
             pull(ctx, &project, &catalogue, id, identity.as_ref(), format)
         }
-        Some(BackupVerb::Prune(args)) => prune::prune(ctx, &project, &catalogue, args),
+        Some(BackupVerb::Prune(args)) => {
+            prune::prune(ctx, &project, &catalogue, &args.keep, args.format.format)
+        }
+    }
+}
+
+/// Takes one, and deletes old ones where that is wanted: after a failure only where what failed was the room, of which
+/// old ones are the first to take any.
+fn nightly(ctx: &Ctx, project: &Project, catalogue: &Catalogue, args: &BackupArgs) -> Result<()> {
+    let KeepArgs { keep_last, keep_daily, keep_weekly, keep_monthly } = args.keep;
+    let is_kept = [keep_last, keep_daily, keep_weekly, keep_monthly].iter().any(Option::is_some);
+    if is_kept && !args.prune {
+        bail!(Usage("nothing is deleted without --prune; pass it as well".to_owned()));
+    }
+    let taken = take(ctx, project, catalogue, args);
+    if !args.prune || taken.as_ref().is_err_and(|error| !room::is_lacking(error)) {
+        return taken;
+    }
+    // Standard output has the manifest.
+    let pruned = prune::prune(ctx, project, catalogue, &args.keep, Format::Text);
+    match (taken, pruned) {
+        (Err(first), Err(second)) => {
+            ctx.ui.complain(format!("nothing was deleted: {second:#}"));
+            Err(first)
+        }
+        (taken, pruned) => taken.and(pruned),
     }
 }
 
@@ -78,6 +102,7 @@ fn take(ctx: &Ctx, project: &Project, catalogue: &Catalogue, args: &BackupArgs) 
         }
     }
     if ctx.is_dry_run() {
+        room::expect(ctx, catalogue, &servers)?;
         ctx.ui.say(format!(
             "  would save {} and {} to a new folder in {}",
             servers.postgres.name,
@@ -91,6 +116,9 @@ fn take(ctx: &Ctx, project: &Project, catalogue: &Catalogue, args: &BackupArgs) 
     fetched::sweep(ctx, project);
     let postgres = Postgres::own(ctx, &servers.postgres.id);
     replaced::settle(ctx, project, catalogue, &servers, &postgres, UNFINISHED, true)?;
+    // What an interrupted one has left takes room.
+    catalogue.sweep(ctx)?;
+    room::expect(ctx, catalogue, &servers)?;
     let nothing = Replaced::default();
     let backup = take::take(ctx, project, catalogue, &servers, &nothing, ASKED_FOR)?;
     let took = ui::seconds(started.elapsed());
@@ -108,11 +136,11 @@ fn take(ctx: &Ctx, project: &Project, catalogue: &Catalogue, args: &BackupArgs) 
         shown(ctx, &backup.folder)
     ));
     let verified = match args.verify {
-        true => verify(ctx, &backup, &FormatArgs { format: Format::Text }),
+        true => verify(ctx, &backup, args.force, &FormatArgs { format: Format::Text }),
         false => Ok(()),
     };
     // Where there is no room to try it, a copy elsewhere is needed all the more. One that was tried in vain is none.
-    if verified.as_ref().is_err_and(|error| !error.is::<NoRoom>()) {
+    if verified.as_ref().is_err_and(|error| !room::is_lacking(error)) {
         return verified;
     }
     if args.push {
@@ -158,8 +186,8 @@ fn list_remote(ctx: &Ctx, project: &Project, format: &FormatArgs) -> Result<()> 
     Ok(())
 }
 
-fn verify(ctx: &Ctx, backup: &Backup, format: &FormatArgs) -> Result<()> {
-    let result = drill::drill(ctx, backup)?;
+fn verify(ctx: &Ctx, backup: &Backup, forced: bool, format: &FormatArgs) -> Result<()> {
+    let result = drill::drill(ctx, backup, forced)?;
     if format.format == Format::Json {
         ui::json(&result)?;
     }

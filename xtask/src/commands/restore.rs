@@ -5,7 +5,7 @@ mod source;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::backup::catalogue::{self, Backup, Catalogue};
@@ -13,7 +13,7 @@ use crate::backup::fetched;
 use crate::backup::manifest::{ASKED_FOR, UNFINISHED, before_restore};
 use crate::backup::restore::{Asked, Parts, Restore};
 use crate::backup::take;
-use crate::backup::{both, replaced};
+use crate::backup::{both, replaced, room};
 use crate::cli::{Format, FormatArgs, Part, RestoreArgs};
 use crate::ctx::Ctx;
 use crate::stack::lock;
@@ -42,7 +42,7 @@ struct Restored<'a> {
 /// old data serves as before.
 pub(crate) fn restore(ctx: &Ctx, env_file: &Path, args: &RestoreArgs) -> Result<()> {
     let project = Project::load(ctx, env_file)?;
-    let catalogue = Catalogue::of(ctx, &project);
+    let catalogue = Catalogue::of(ctx, &project).filling(args.force);
     let servers = take::servers(ctx, &project)?;
     let parts = Parts {
         postgres: args.only != Some(Part::Redis),
@@ -75,6 +75,11 @@ pub(crate) fn restore(ctx: &Ctx, env_file: &Path, args: &RestoreArgs) -> Result<
     if args.skip_safety_backup && !aside.is_empty() {
         let aside = aside.describe();
         replaced.push(format!("{aside}, which an earlier restore put aside and has no copy of"));
+    }
+    if !args.skip_safety_backup {
+        room::expect(ctx, &catalogue, &servers).context(
+            "what is replaced is saved as a backup first of all (`--skip-safety-backup` drops it instead); nothing was changed",
+        )?;
     }
     ctx.confirm_loss(
         &format!(

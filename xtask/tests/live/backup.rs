@@ -364,9 +364,9 @@ fn the_timer(stand: &Stand) {
     prune(stand, &[&["--keep-last", "1"], &none[..]].concat()).ok().says(&["deleted"]);
     assert_eq!(ids(stand).len(), 1);
     let schedule = stand.xtask(&["backup", "--schedule"]).ok();
-    schedule.says(&["OnCalendar=", "backup --verify", "backup prune --yes"]);
+    schedule.says(&["OnCalendar=", "backup --verify --prune --yes\n"]);
     let schedule = stand.xtask(&["backup", "--schedule", "cron", "--push"]).ok();
-    schedule.says(&["backup --verify --push && ", "-backup.env"]);
+    schedule.says(&["backup --verify --push --prune --yes", "-backup.env"]);
 }
 
 fn prune(stand: &Stand, rule: &[&str]) -> Run {

@@ -80,12 +80,43 @@ fn a_drill_does_not_begin_where_it_would_fill_the_disk_of_the_stack() {
     assert_eq!(list(&stand)[0]["verified_at"], Value::Null);
     // It says nothing about a backup, not even that it failed.
     assert!(!folder.join("verification.json").exists());
+    // What the manifest says may be bloat, which only the person knows.
+    stand.xtask(&["backup", "verify", "--force"]).ok().says(&["verified"]);
 
     // Nor does a disk that is not mounted keep one from being made.
     stand.set("BACKUP_REMOTE", &stand.folder().join("not-mounted").display().to_string());
     let before = ids(&stand).len();
     stand.xtask(&["backup", "--push"]).fails(1, &["mount its disk", "made all the same"]);
     assert_eq!(ids(&stand).len(), before + 1);
+}
+
+#[test]
+fn a_backup_is_not_begun_where_it_would_fill_the_disk_and_old_ones_go_all_the_same() {
+    const HUGE: u64 = 2 << 40;
+    let stand = saved();
+    stand.xtask(&["backup"]).ok();
+    stand.xtask(&["backup"]).ok();
+    let (first, newest) = (ids(&stand)[0].clone(), id_of_the_newest(&stand));
+    // One that takes more than there is, with holes in it.
+    let folder = stand.backups().join(&newest);
+    let roles = folder.join("roles.sql.zst");
+    let length = format!("\"bytes\": {},", roles.metadata().unwrap().len());
+    edit(&folder, &length, &format!("\"bytes\": {HUGE},"));
+    fs::File::options().write(true).open(&roles).unwrap().set_len(HUGE).unwrap();
+    let refused = ["there is no room for a backup", "--force"];
+    stand.xtask(&["backup", "--dry-run"]).fails(1, &refused);
+    let restore = ["restore", &first, "--yes"];
+    stand.xtask(&restore).fails(1, &["nothing was changed", "--skip-safety-backup", refused[0]]);
+    assert_eq!(ids(&stand).len(), 3);
+    let only = "--prune --keep-last=1 --keep-daily=0 --keep-weekly=0 --keep-monthly=0 --yes";
+    let nightly: Vec<&str> = ["backup", "--verify"].into_iter().chain(only.split(' ')).collect();
+    stand.xtask(&nightly).fails(1, &["Nothing was begun", "deleted 2 backups, kept 1"]);
+    assert_eq!(ids(&stand), [&*newest]);
+    stand.xtask(&["backup", "--force"]).ok();
+    // After any other failure nothing is deleted.
+    stand.xtask(&["down"]).ok();
+    stand.xtask(&nightly).fails(1, &["does not run"]);
+    assert_eq!(ids(&stand).len(), 2);
 }
 
 #[test]

@@ -54,7 +54,8 @@ fn a_backup_that_fails_half_way_is_none() {
     // A disk that is full: a file system of half a megabyte, for this process alone.
     let mut full = Command::new("unshare");
     let script = format!(
-        "mkdir -p {0} && mount -t tmpfs -o size=512k tmpfs {0} && exec {1} --env-file {2} backup",
+        "mkdir -p {0} && mount -t tmpfs -o size=512k tmpfs {0} && \
+         ! {1} --env-file {2} backup && exec {1} --env-file {2} backup --force",
         stand.backups().join("../full").display(),
         XTASK,
         stand.env_file().display()
@@ -65,8 +66,10 @@ fn a_backup_that_fails_half_way_is_none() {
     full.env("TMPDIR", stand.folder());
     let said = run(full.args(["--map-root-user", "--mount", "sh", "-c", &script]));
     stand.set_env_text(&env);
-    // Schema and rows are written at the same time; whichever comes first meets the end of the disk.
-    said.fails(1, &["No space left on device", "error: save the ", " of app: "]);
+    // It is not begun; by force it is. Schema and rows are written at the same time; whichever comes first meets the end
+    // of the disk.
+    let not_begun = "there is no room for a backup";
+    said.fails(1, &[not_begun, "No space left on device", "error: save the ", " of app: "]);
     // The servers, killed in the middle.
     for (service, file) in [("postgres", "app.data.zst"), ("redis", "redis.rdb.zst")] {
         if service == "redis" {

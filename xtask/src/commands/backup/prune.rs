@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::backup::catalogue::Catalogue;
 use crate::backup::drill;
 use crate::backup::retention::{self, Candidate, Policy};
-use crate::cli::{Format, PruneArgs};
+use crate::cli::{Format, KeepArgs};
 use crate::ctx::Ctx;
 use crate::stack::lock;
 use crate::stack::project::Project;
@@ -31,17 +31,18 @@ pub(super) fn prune(
     ctx: &Ctx,
     project: &Project,
     catalogue: &Catalogue,
-    args: &PruneArgs,
+    keep: &KeepArgs,
+    format: Format,
 ) -> Result<()> {
     let _lock = lock::acquire(ctx, project, "backup prune")?;
     let policy = Policy {
-        last: args.keep_last,
-        daily: args.keep_daily,
-        weekly: args.keep_weekly,
-        monthly: args.keep_monthly,
+        last: keep.keep_last.unwrap_or(3),
+        daily: keep.keep_daily.unwrap_or(7),
+        weekly: keep.keep_weekly.unwrap_or(5),
+        monthly: keep.keep_monthly.unwrap_or(12),
     };
     let lines = lines(catalogue, policy)?;
-    show(ctx, &lines, args)?;
+    show(ctx, &lines, format)?;
     let doomed: Vec<&str> = lines.iter().filter(|l| !l.is_kept).map(|line| &*line.id).collect();
     if doomed.is_empty() {
         ctx.ui.say("nothing to delete");
@@ -92,8 +93,8 @@ fn lines(catalogue: &Catalogue, policy: Policy) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-fn show(ctx: &Ctx, lines: &[Line], args: &PruneArgs) -> Result<()> {
-    if args.format.format == Format::Json {
+fn show(ctx: &Ctx, lines: &[Line], format: Format) -> Result<()> {
+    if format == Format::Json {
         ui::json(lines)?;
         return Ok(());
     }

@@ -4,10 +4,14 @@ use crate::cli::Scheduler;
 use crate::ctx::{Ctx, Invocation};
 use crate::stack::project::Project;
 
-/// Takes one, proves it, copies it where that is wanted, and only after that deletes old ones.
-fn steps(is_pushed: bool) -> [&'static str; 2] {
-    let take = if is_pushed { "backup --verify --push" } else { "backup --verify" };
-    [take, "backup prune --yes"]
+/// Takes one, proves it, copies it where that is wanted, and only after that deletes old ones: one command, because
+/// these are deleted also where there was no room for more of them, and not after another failure.
+fn step(is_pushed: bool) -> &'static str {
+    if is_pushed {
+        "backup --verify --push --prune --yes"
+    } else {
+        "backup --verify --prune --yes"
+    }
 }
 
 /// The text of a timer and its service, or a line for a crontab.
@@ -16,11 +20,11 @@ pub(super) fn text(ctx: &Ctx, project: &Project, scheduler: Scheduler, is_pushed
         ctx.find("cargo").map_or_else(|| "cargo".to_owned(), |path| path.display().to_string());
     let root = ctx.root().display().to_string();
     let env_file = project.env_file.display().to_string();
-    let commands = steps(is_pushed)
-        .map(|step| format!("{cargo} xtask --env-file {} {step}", quoted(&env_file)));
+    let step = step(is_pushed);
+    let command = format!("{} xtask --env-file {} {step}", quoted(&cargo), quoted(&env_file));
     match scheduler {
-        Scheduler::Systemd => systemd(&project.name, &user(ctx), &root, &commands, is_pushed),
-        Scheduler::Cron => cron(&project.name, &root, &commands, is_pushed),
+        Scheduler::Systemd => systemd(&project.name, &user(ctx), &root, &command, is_pushed),
+        Scheduler::Cron => cron(&project.name, &root, &command, is_pushed),
     }
 }
 
@@ -35,7 +39,7 @@ fn key_file(name: &str) -> String {
     format!("/etc/{name}-backup.env")
 }
 
-fn systemd(name: &str, user: &str, root: &str, commands: &[String], is_pushed: bool) -> String {
+fn systemd(name: &str, user: &str, root: &str, command: &str, is_pushed: bool) -> String {
     let keys = if is_pushed {
         format!(
             "# AWS_ACCESS_KEY_ID=… and so on, one a line; root's alone, mode 0600. Absent for a folder.\n\
@@ -45,7 +49,6 @@ fn systemd(name: &str, user: &str, root: &str, commands: &[String], is_pushed: b
     } else {
         String::new()
     };
-    let steps: String = commands.iter().map(|command| format!("ExecStart={command}\n")).collect();
     format!(
         "# /etc/systemd/system/{name}-backup.service\n\
          # A failure makes the unit fail: `systemctl --failed` shows it, and OnFailure= can tell somebody.\n\
@@ -59,7 +62,7 @@ fn systemd(name: &str, user: &str, root: &str, commands: &[String], is_pushed: b
          User={user}\n\
          WorkingDirectory={root}\n\
          {keys}\
-         {steps}\
+         ExecStart={command}\n\
          Nice=10\n\
          IOSchedulingClass=idle\n\
          \n\
@@ -80,7 +83,7 @@ fn systemd(name: &str, user: &str, root: &str, commands: &[String], is_pushed: b
     )
 }
 
-fn cron(name: &str, root: &str, commands: &[String], is_pushed: bool) -> String {
+fn cron(name: &str, root: &str, command: &str, is_pushed: bool) -> String {
     let file = key_file(name);
     let (note, keys) = if is_pushed {
         let note = format!(
@@ -92,9 +95,8 @@ fn cron(name: &str, root: &str, commands: &[String], is_pushed: bool) -> String 
     };
     format!(
         "# Back up {name} every night, prove it, delete old backups. What it says comes by mail.\n\
-         {note}30 2 * * *  cd {} && {keys}{}\n",
-        quoted(root),
-        commands.join(" && ")
+         {note}30 2 * * *  cd {} && {keys}{command}\n",
+        quoted(root)
     )
 }
 
@@ -109,25 +111,25 @@ mod tests {
 
     #[test]
     fn old_backups_are_deleted_after_a_new_one_was_proven() {
-        let commands =
-            ["cargo xtask backup --verify", "cargo xtask backup prune --yes"].map(str::to_owned);
-        let timer = systemd("shop", "ann", "/srv/shop", &commands, false);
-        let (verify, prune) = (timer.find("--verify"), timer.find("prune --yes"));
-        assert!(verify.is_some() && verify < prune, "{timer}");
+        let command = format!("cargo xtask {}", step(false));
+        let timer = systemd("shop", "ann", "/srv/shop", &command, false);
+        // By one command, which knows after which failures it may.
+        let starts = "\nExecStart=cargo xtask backup --verify --prune --yes\n";
+        assert_eq!((timer.matches(starts).count(), timer.matches("ExecStart").count()), (1, 1), "{timer}");
         assert!(timer.contains("WorkingDirectory=/srv/shop\n"), "{timer}");
-        let line = cron("shop", "/srv/my shop", &commands, false);
-        assert!(line.ends_with("cd '/srv/my shop' && cargo xtask backup --verify && cargo xtask backup prune --yes\n"), "{line}");
+        let line = cron("shop", "/srv/my shop", &command, false);
+        let end = "cd '/srv/my shop' && cargo xtask backup --verify --prune --yes\n";
+        assert!(line.ends_with(end), "{line}");
     }
+
     #[test]
     fn a_copy_is_made_with_keys_from_a_file() {
-        let commands = steps(true).map(str::to_owned);
-        assert_eq!(commands[0], "backup --verify --push");
-        assert_eq!(steps(false)[0], "backup --verify");
-        let timer = systemd("shop", "ann", "/srv/shop", &commands, true);
+        let command = step(true);
+        let timer = systemd("shop", "ann", "/srv/shop", command, true);
         assert!(timer.contains("\nEnvironmentFile=-/etc/shop-backup.env\n"), "{timer}");
-        let line = cron("shop", "/srv/shop", &commands, true);
+        let line = cron("shop", "/srv/shop", command, true);
         assert!(
-            line.contains("set -a && . /etc/shop-backup.env && backup --verify --push &&"),
+            line.contains("set -a && . /etc/shop-backup.env && backup --verify --push --prune"),
             "{line}"
         );
     }
