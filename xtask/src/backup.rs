@@ -8,6 +8,7 @@
 pub(crate) mod ahead;
 pub(crate) mod catalogue;
 mod console;
+pub(crate) mod copied;
 pub(crate) mod drill;
 mod exchange;
 mod facts;

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::ahead::is_ahead;
 use super::catalogue::{self, Backup, Catalogue};
+use super::copied;
 use crate::ctx::{Ctx, Invocation};
 use crate::stack::lock;
 use crate::stack::project::Project;
@@ -26,12 +27,21 @@ const LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
 /// `BACKUP_REMOTE` is empty, or a folder that is not there.
 pub(crate) fn place(ctx: &Ctx, project: &Project) -> Result<String> {
     expect_a_place(ctx, project)?;
-    let remote = project.value("BACKUP_REMOTE");
-    let remote = absolute(ctx, remote.trim_end_matches('/'));
+    let remote = remote(ctx, project);
     if !is_address(&remote) {
         expect_folder(Path::new(&remote))?;
     }
     Ok(format!("{remote}/{}", project.name))
+}
+
+/// The same without a look whether it is there; none where `BACKUP_REMOTE` is empty.
+pub(crate) fn named_place(ctx: &Ctx, project: &Project) -> Option<String> {
+    let is_named = !project.value("BACKUP_REMOTE").is_empty();
+    is_named.then(|| format!("{}/{}", remote(ctx, project), project.name))
+}
+
+fn remote(ctx: &Ctx, project: &Project) -> String {
+    absolute(ctx, project.value("BACKUP_REMOTE").trim_end_matches('/'))
 }
 
 /// Whether a place was named at all.
@@ -138,6 +148,9 @@ pub(crate) fn push(ctx: &Ctx, project: &Project, backup: &Backup) -> Result<Copi
     let is_encrypted = !recipients.is_empty();
     let how = if is_encrypted { "encrypted" } else { "not encrypted" };
     step.done(format!("{how}, read back and compared"));
+    if let Err(error) = copied::remember(&Catalogue::of(ctx, project), backup.id(), &place) {
+        ctx.ui.warn(format!("the copy is there, and `doctor` will not know of it: {error:#}"));
+    }
     Ok(Copied { id: backup.id().to_owned(), place, is_encrypted })
 }
 

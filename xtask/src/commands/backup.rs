@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::backup::ahead::{self, is_ahead};
 use crate::backup::catalogue::{self, Backup, Catalogue};
+use crate::backup::copied::Copies;
 use crate::backup::manifest::{ASKED_FOR, UNFINISHED};
 use crate::backup::postgres::Postgres;
 use crate::backup::replaced::{self, Replaced};
@@ -34,13 +35,15 @@ pub(crate) fn backup(ctx: &Ctx, env_file: &Path, args: &BackupArgs) -> Result<()
         if args.push {
             // A timer that fails every night helps nobody.
             offsite::place(ctx, &project)?;
+        } else if offsite::named_place(ctx, &project).is_some() {
+            ctx.ui.warn("BACKUP_REMOTE is set, and without --push this copies nothing there");
         }
         return ui::data(schedule::text(ctx, &project, scheduler, args.push).trim_end());
     }
     match &args.verb {
         None => nightly(ctx, &project, &catalogue, args),
         Some(BackupVerb::List(args)) if args.remote => list_remote(ctx, &project, &args.format),
-        Some(BackupVerb::List(args)) => list(ctx, &catalogue, &args.format),
+        Some(BackupVerb::List(args)) => list(ctx, &project, &catalogue, &args.format),
         Some(BackupVerb::Verify { id, force, format }) => {
             let backup = catalogue.find(ctx, id)?;
             if ctx.is_dry_run() {
@@ -218,9 +221,11 @@ struct Line {
     age_seconds: Option<u64>,
     /// When a restore of it was last proven; none where it was not, or failed.
     verified_at: Option<String>,
+    /// When this host copied it to BACKUP_REMOTE; none where it did not.
+    copied_at: Option<String>,
 }
 
-fn line(id: String, backup: Result<Backup>) -> Line {
+fn line(id: String, backup: Result<Backup>, copied_at: Option<String>) -> Line {
     let is_ahead = is_ahead(&id, SystemTime::now());
     let age = catalogue::time_of(&id).and_then(|time| SystemTime::now().duration_since(time).ok());
     let age_seconds = age.map(|age| age.as_secs());
@@ -238,6 +243,7 @@ fn line(id: String, backup: Result<Backup>) -> Line {
             keys: Some(manifest.redis.keys),
             age_seconds,
             verified_at,
+            copied_at,
         },
         Err(error) => Line {
             id,
@@ -250,13 +256,21 @@ fn line(id: String, backup: Result<Backup>) -> Line {
             keys: None,
             age_seconds,
             verified_at,
+            copied_at,
         },
     }
 }
 
-fn list(ctx: &Ctx, catalogue: &Catalogue, format: &FormatArgs) -> Result<()> {
-    let lines: Vec<Line> =
-        catalogue.list()?.into_iter().map(|(id, backup)| line(id, backup)).collect();
+fn list(ctx: &Ctx, project: &Project, catalogue: &Catalogue, format: &FormatArgs) -> Result<()> {
+    let (place, copies) = (offsite::named_place(ctx, project), Copies::of(catalogue));
+    let copied_at = |id: &str| Some(copies.time(id, place.as_deref()?)?.to_owned());
+    let listed = catalogue.list()?.into_iter();
+    let lines: Vec<Line> = listed
+        .map(|(id, backup)| {
+            let copied_at = copied_at(&id);
+            line(id, backup, copied_at)
+        })
+        .collect();
     if format.format == Format::Json {
         ui::json(&lines)?;
         return Ok(());
@@ -268,6 +282,7 @@ fn list(ctx: &Ctx, catalogue: &Catalogue, format: &FormatArgs) -> Result<()> {
     }
     let dash = || "-".to_owned();
     let number = |value: Option<u64>| value.map_or_else(dash, |value| value.to_string());
+    let yes = |time: &Option<String>| if time.is_some() { "yes".to_owned() } else { dash() };
     let row = |line: &Line| {
         vec![
             line.id.clone(),
@@ -275,12 +290,13 @@ fn list(ctx: &Ctx, catalogue: &Catalogue, format: &FormatArgs) -> Result<()> {
             line.bytes.map_or_else(dash, ui::bytes),
             number(line.rows),
             number(line.keys),
-            if line.verified_at.is_some() { "yes".to_owned() } else { dash() },
+            yes(&line.verified_at),
+            yes(&line.copied_at),
             why(line),
         ]
     };
     let rows: Vec<Vec<String>> = lines.iter().map(row).collect();
-    ui::data(ui::table(&["ID", "AGE", "SIZE", "ROWS", "KEYS", "PROVEN", "WHY"], &rows))?;
+    ui::data(ui::table(&["ID", "AGE", "SIZE", "ROWS", "KEYS", "PROVEN", "COPIED", "WHY"], &rows))?;
     Ok(())
 }
 

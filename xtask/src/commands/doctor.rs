@@ -311,8 +311,10 @@ fn backup(ctx: &Ctx, project: &Project) -> Vec<Finding> {
     let backups = status::last_backups(ctx, project);
     let age = |id: &String| status::age_of(id).unwrap_or_default();
     let verified = backups.verified.map(|id| (id.clone(), age(&id)));
+    let copied = backups.copied.map(|id| (id.clone(), age(&id)));
+    let copies = backups.place.map(|place| judge::copies(&place, copied));
     let judged = judge::backup(backups.newest, verified, project.is_production());
-    judge::ahead(&backups.ahead).into_iter().chain([judged]).collect()
+    judge::ahead(&backups.ahead).into_iter().chain([judged]).chain(copies).collect()
 }
 
 fn port_of(ctx: &Ctx, port: &ports::Published) -> Finding {

@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use crate::backup::ahead::is_ahead;
 use crate::backup::catalogue::{self, Backup, Catalogue};
-use crate::backup::drill;
+use crate::backup::copied::Copies;
+use crate::backup::{drill, offsite};
 use crate::cli::{Format, StatusArgs};
 use crate::commands::up::{self, load, make_plan};
 use crate::ctx::{Ctx, Interrupted, Invocation};
@@ -44,6 +45,12 @@ struct Status {
     last_verified_backup: Option<String>,
     /// How long ago that one was taken.
     last_verified_age_seconds: Option<u64>,
+    /// Where copies go; none where `BACKUP_REMOTE` is empty.
+    backup_place: Option<String>,
+    /// The newest backup that this host has copied there.
+    last_copied_backup: Option<String>,
+    /// How long ago that one was taken.
+    last_copied_age_seconds: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -153,6 +160,7 @@ fn read(ctx: &Ctx, project: &Project, wanted: &Wanted) -> Result<Status> {
     let size_of = |name: &String| sizes.iter().find(|(n, _)| n == name).map(|(_, bytes)| *bytes);
     let volumes = wanted.volumes.iter();
     let backups = last_backups(ctx, project);
+    let age = |id: &Option<String>| id.as_deref().and_then(age_of).map(|age| age.as_secs());
     let is_ready = |name: &str| of(name).is_some_and(Container::is_ready);
     let (pending, orphans) = plan.map_err(|_| anyhow!("a thread of xtask panicked"))??;
     Ok(Status {
@@ -165,12 +173,11 @@ fn read(ctx: &Ctx, project: &Project, wanted: &Wanted) -> Result<Status> {
         migrations: migrations.unwrap_or_default(),
         volumes: volumes.map(|n| VolumeStatus { name: n.clone(), bytes: size_of(n) }).collect(),
         last_backup: backups.newest,
-        last_verified_age_seconds: backups
-            .verified
-            .as_deref()
-            .and_then(age_of)
-            .map(|a| a.as_secs()),
+        last_verified_age_seconds: age(&backups.verified),
         last_verified_backup: backups.verified,
+        backup_place: backups.place,
+        last_copied_age_seconds: age(&backups.copied),
+        last_copied_backup: backups.copied,
     })
 }
 
@@ -232,11 +239,19 @@ pub(crate) struct LastBackups {
     pub(crate) verified: Option<String>,
     /// Those whose time lies in the future, which are neither.
     pub(crate) ahead: Vec<String>,
+    /// Where copies go, if they are to go somewhere.
+    pub(crate) place: Option<String>,
+    /// It has a copy there, as far as this host knows.
+    pub(crate) copied: Option<String>,
 }
 
 /// This project's newest backups; a folder that cannot be read has none.
 pub(crate) fn last_backups(ctx: &Ctx, project: &Project) -> LastBackups {
-    last_of(Catalogue::of(ctx, project).list().unwrap_or_default(), SystemTime::now())
+    let (catalogue, now) = (Catalogue::of(ctx, project), SystemTime::now());
+    let place = offsite::named_place(ctx, project);
+    let copies = Copies::of(&catalogue);
+    let copied = place.as_deref().and_then(|place| copies.newest(place, now)).map(str::to_owned);
+    LastBackups { place, copied, ..last_of(catalogue.list().unwrap_or_default(), now) }
 }
 
 fn last_of(list: Vec<(String, Result<Backup>)>, now: SystemTime) -> LastBackups {
@@ -247,6 +262,7 @@ fn last_of(list: Vec<(String, Result<Backup>)>, now: SystemTime) -> LastBackups 
         newest: whole.first().map(name),
         verified: whole.iter().find(|backup| drill::is_verified(backup)).map(name),
         ahead: ahead.into_iter().map(|(id, _)| id).collect(),
+        ..LastBackups::default()
     }
 }
 
@@ -342,11 +358,19 @@ fn backup_line(status: &Status) -> String {
         return "none yet".to_owned();
     };
     let age = status.last_verified_age_seconds.map(Duration::from_secs);
-    match (&status.last_verified_backup, age) {
+    let verified = match (&status.last_verified_backup, age) {
         (Some(verified), Some(age)) => {
             format!("{last}; the last verified one is {verified}, {} old", ui::seconds(age))
         }
         _ => format!("{last}; none was verified"),
+    };
+    let age = status.last_copied_age_seconds.map(Duration::from_secs);
+    match (&status.backup_place, &status.last_copied_backup, age) {
+        (None, _, _) => verified,
+        (Some(_), Some(copied), Some(age)) => {
+            format!("{verified}; the last one copied away is {copied}, {} old", ui::seconds(age))
+        }
+        (Some(place), _, _) => format!("{verified}; none was copied to {place}"),
     }
 }
 
@@ -396,6 +420,9 @@ mod tests {
             last_backup: None,
             last_verified_backup: None,
             last_verified_age_seconds: None,
+            backup_place: None,
+            last_copied_backup: None,
+            last_copied_age_seconds: None,
         }
     }
 
@@ -414,6 +441,19 @@ mod tests {
         for name in ours {
             assert!(about_status.contains(&format!("`{name}`")), "docs/status.md lacks `{name}`");
         }
+    }
+
+    #[test]
+    fn copies_are_told_of_where_there_are_to_be_any() {
+        let mut status = sample();
+        let line = |status: &Status| backup_line(status);
+        status.last_backup = Some("b".to_owned());
+        assert_eq!(line(&status), "b; none was verified");
+        status.backup_place = Some("s3://a/shop".to_owned());
+        assert_eq!(line(&status), "b; none was verified; none was copied to s3://a/shop");
+        (status.last_copied_backup, status.last_copied_age_seconds) =
+            (Some("a".into()), Some(7200));
+        assert!(line(&status).contains("; the last one copied away is a, 2"), "{}", line(&status));
     }
 
     #[test]

@@ -131,8 +131,19 @@ fn a_copy_in_a_folder_is_found_and_a_dry_run_fetches_none() {
     assert!(!remote.exists());
     fs::create_dir(&remote).unwrap();
     stand.xtask(&["backup", "list", "--remote"]).ok().says(&["no copy in"]);
+    let doctor =
+        |words: &str| stand.xtask(&["doctor", "--format", "json"]).says(&["\"copies\"", words]);
+    doctor("has copied no backup to");
+    assert_eq!(list(&stand)[0]["copied_at"], Value::Null);
     stand.xtask(&["backup", "push"]).ok().says(&["on the same file system as the backups"]);
+    doctor(&format!("/remote/{} is {id}", stand.name));
+    let status = stand.status();
+    assert_eq!(status["last_copied_backup"], *id);
+    assert!(status["last_copied_age_seconds"].is_u64() && list(&stand)[0]["copied_at"].is_string());
+    stand.xtask(&["backup", "--schedule"]).ok().says(&["without --push this copies nothing"]);
     stand.set("BACKUP_REMOTE", "s3://shop/nightly");
+    // That is another place.
+    doctor("has copied no backup to s3://shop/nightly/");
     store.xtask(&stand, &["backup", "push"]).ok();
     let (folder, bucket) = (
         remote.join(&stand.name).display().to_string(),

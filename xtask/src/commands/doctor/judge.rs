@@ -13,8 +13,9 @@ use crate::ui;
 const RESTARTS_TO_WARN: u64 = 3;
 /// Less is the time between two questions.
 const CLOCK_TO_WARN: Duration = Duration::from_secs(2);
-/// Of production: a day's backup, and the time to notice that it failed.
-const VERIFIED_TO_WARN: Duration = Duration::from_secs(26 * 60 * 60);
+/// A day's backup, and the time to notice that it failed. That it is proven is asked of production alone; that it is
+/// copied, of whoever has named a place for copies.
+const BACKUP_TO_WARN: Duration = Duration::from_secs(26 * 60 * 60);
 const DISK_TO_WARN: u64 = 10 << 30;
 const DISK_TO_FAIL: u64 = 2 << 30;
 /// What the four services and a build take together, with room to breathe.
@@ -166,10 +167,25 @@ pub(super) fn backup(
         return not_well(Level::Warn, "backup", detail, next);
     };
     let detail = format!("the last verified one is {verified}, {} old", ui::seconds(age));
-    if is_production && age > VERIFIED_TO_WARN {
+    if is_production && age > BACKUP_TO_WARN {
         return not_well(Level::Warn, "backup", detail, next);
     }
     pass("backup", detail)
+}
+
+/// The newest backup that has a copy in this place, with its age. A push that fails every night, or a timer that makes
+/// none, is seen here.
+pub(super) fn copies(place: &str, newest: Option<(String, Duration)>) -> Finding {
+    let next = "cargo xtask backup push, and look why the timer does not: cargo xtask backup --schedule --push prints one that does";
+    let Some((newest, age)) = newest else {
+        let detail = format!("this host has copied no backup to {place}");
+        return not_well(Level::Warn, "copies", detail, next);
+    };
+    let detail = format!("the last one in {place} is {newest}, {} old", ui::seconds(age));
+    if age > BACKUP_TO_WARN {
+        return not_well(Level::Warn, "copies", detail, next);
+    }
+    pass("copies", detail)
 }
 
 /// Backups whose time lies in the future.
@@ -263,6 +279,17 @@ mod tests {
         assert_eq!(backup(newest(), proven(900), false).level, Pass);
         assert_eq!(backup(newest(), proven(26), true).level, Pass);
         assert_eq!(backup(newest(), proven(27), true).level, Warn);
+    }
+
+    #[test]
+    fn a_copy_is_missed_once_the_last_one_is_older_than_a_night() {
+        let copied = |hours: u64| Some(("b".to_owned(), Duration::from_secs(hours * 3600)));
+        assert_eq!(copies("s3://a/shop", None).level, Warn);
+        assert_eq!(copies("s3://a/shop", copied(26)).level, Pass);
+        let finding = copies("s3://a/shop", copied(27));
+        assert_eq!(finding.level, Warn);
+        assert!(finding.detail.contains("s3://a/shop is b"), "{finding:?}");
+        assert!(finding.next.unwrap().contains("--schedule --push"));
     }
 
     #[test]
