@@ -15,6 +15,7 @@ pub(crate) mod image;
 pub(crate) mod logs;
 pub(crate) mod parity;
 pub(crate) mod restore;
+pub(crate) mod schedule;
 pub(crate) mod setup;
 pub(crate) mod shell;
 pub(crate) mod status;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::Scheduler;
 use crate::stack::project::PRODUCTION_ENV;
 use crate::stack::secrets::GRACE;
 
@@ -78,6 +79,10 @@ pub(crate) struct DoctorArgs {
     /// Exit with 1 for a warning as well, as a timer that calls somebody wants it
     #[arg(long)]
     pub(crate) strict: bool,
+    /// Look at nothing; print what does so every hour, with --strict: a timer of systemd, or a line for
+    /// cron
+    #[arg(long, value_name = "FOR", value_enum, num_args = 0..=1, default_missing_value = "systemd")]
+    pub(crate) schedule: Option<Scheduler>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -231,7 +231,7 @@ pub(crate) enum Verb {
     /// Examples:
     ///   cargo xtask doctor                    when something is odd
     ///   cargo xtask --prod doctor --format json | jq '.[] | select(.level != "pass")'
-    ///   cargo xtask --prod doctor --strict || mail …   in a timer: warnings count
+    ///   cargo xtask --prod doctor --schedule   a timer that asks every hour
     #[command(verbatim_doc_comment)]
     Doctor(DoctorArgs),
     /// Install or upgrade Docker where it is missing or old, and start it

@@ -1,7 +1,6 @@
 //! `backup`: takes backups, and shows those that there are.
 
 mod prune;
-mod schedule;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -17,6 +16,7 @@ use crate::backup::postgres::Postgres;
 use crate::backup::replaced::{self, Replaced};
 use crate::backup::{drill, fetched, offsite, room, take};
 use crate::cli::{BackupArgs, BackupVerb, Format, FormatArgs, KeepArgs};
+use crate::commands::schedule::{self, Job};
 use crate::ctx::{Ctx, Usage};
 use crate::stack::lock;
 use crate::stack::project::{Project, shown};
@@ -30,15 +30,14 @@ pub(crate) fn backup(ctx: &Ctx, env_file: &Path, args: &BackupArgs) -> Result<()
     let project = Project::load(ctx, env_file)?;
     let catalogue = Catalogue::of(ctx, &project).filling(args.force);
     if let Some(scheduler) = args.schedule {
-        // It runs as who asks for it.
-        lock::expect_own(ctx, &project)?;
         if args.push {
             // A timer that fails every night helps nobody.
             offsite::place(ctx, &project)?;
         } else if offsite::named_place(ctx, &project).is_some() {
             ctx.ui.warn("BACKUP_REMOTE is set, and without --push this copies nothing there");
         }
-        return ui::data(schedule::text(ctx, &project, scheduler, args.push).trim_end());
+        let text = schedule::text(ctx, &project, scheduler, &Job::backup(args.push))?;
+        return ui::data(text.trim_end());
     }
     match &args.verb {
         None => nightly(ctx, &project, &catalogue, args),

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::backup::catalogue::Catalogue;
 use crate::cli::{DoctorArgs, Format};
+use crate::commands::schedule::{self, Job};
 use crate::commands::status::{self, Migrations};
 use crate::ctx::{Ctx, Invocation};
 use crate::host::disk;
@@ -50,6 +51,11 @@ struct Finding {
 /// # Errors
 /// The findings cannot be printed. What is wrong with the host or the stack is a finding.
 pub(crate) fn doctor(ctx: &Ctx, env_file: &Path, args: &DoctorArgs) -> Result<ExitCode> {
+    if let Some(scheduler) = args.schedule {
+        let project = Project::load(ctx, env_file)?;
+        ui::data(schedule::text(ctx, &project, scheduler, &Job::doctor())?.trim_end())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let tools = Tools::look(ctx);
     let mut findings = host(ctx, &tools);
     findings.extend(environment(ctx, env_file));
