@@ -194,7 +194,6 @@ async fn every_row_gets_its_status_and_changes_nothing() {
 /// nginx gives a client that sends drop by drop ten seconds, and the backend never hears of it.
 #[test]
 fn a_body_that_never_comes_is_given_up() {
-    let _room = while_redis_has_room();
     let host = wire::host();
     let mut stream = wire::connect(Duration::from_secs(20));
     let body = json!({ "email": "a@b.example", "password": "x" }).to_string();

@@ -7,7 +7,7 @@ use backend::{
     db,
     migrate::{self, MigrateError, Summary, files::Set, lock, status},
 };
-use sqlx::Connection;
+use sqlx::{Connection, PgConnection};
 
 use crate::{
     database::{Database, connect, execute},
@@ -128,8 +128,9 @@ async fn a_migrator_says_whom_it_waits_for_and_gives_up() {
 #[tokio::test]
 async fn who_ends_the_holder_of_the_lock_ends_its_work() {
     let database = Database::empty();
-    let slow = ("0001_slow.sql", "CREATE TABLE slow (id int); SELECT pg_sleep(3);");
-    let files = set(&[slow]);
+    // Longer than the test takes: it ends with its session, and the second one has nothing of the kind.
+    let slow = set(&[("0001_slow.sql", "CREATE TABLE slow (id int); SELECT pg_sleep(600);")]);
+    let quick = set(&[("0001_slow.sql", "CREATE TABLE slow (id int);")]);
     let (tell, told) = tokio::sync::oneshot::channel();
     let tell = Mutex::new(Some(tell));
     let report = |line: &str| {
@@ -148,25 +149,39 @@ async fn who_ends_the_holder_of_the_lock_ends_its_work() {
     };
     let second = async {
         begun.await.unwrap();
-        migrate::run(&database.owner, &files, &report).await
+        migrate::run(&database.owner, &quick, &report).await
     };
     let end = async {
-        let pid = told.await.unwrap();
+        let told = tokio::time::timeout(std::time::Duration::from_secs(60), told);
+        let pid = told.await.expect("the second one waits, and says for whom").unwrap();
         let mut other = connect(&database.owner).await;
         execute(&mut other, &format!("SELECT pg_terminate_backend({pid})")).await;
     };
     let (first, second, ()) =
-        tokio::join!(migrate::run(&database.owner, &files, &first), second, end);
+        tokio::join!(migrate::run(&database.owner, &slow, &first), second, end);
     let message = first.unwrap_err().to_string();
     assert!(message.contains("0001_slow.sql failed"), "{message}");
     assert_eq!(second.unwrap(), Summary { applied: 1, total: 1 });
+}
+
+/// Until a statement of this database waits for an advisory lock.
+async fn until_somebody_waits(observer: &mut PgConnection) {
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+                   WHERE datname = current_database() AND wait_event = 'advisory'";
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut *observer).await.unwrap() == 0 {
+        assert!(std::time::Instant::now() < deadline, "the statement does not begin");
+    }
 }
 
 /// PostgreSQL notices only after a while that the process of a statement is gone: until then nobody else may begin.
 #[tokio::test]
 async fn a_migrator_that_died_keeps_others_out_while_its_statement_runs() {
     let database = Database::empty();
-    let slow = ("0001_slow.sql", "-- no-transaction\nSELECT pg_sleep(3);");
+    // The statement ends when this test lets go of its lock.
+    let slow = ("0001_slow.sql", "-- no-transaction\nSELECT pg_advisory_lock(1);");
+    let mut holder = connect(&database.owner).await;
+    execute(&mut holder, "SELECT pg_advisory_lock(1)").await;
     let owner = database.owner.clone();
     let (begin, begun) = tokio::sync::oneshot::channel();
     let begin = Mutex::new(Some(begin));
@@ -179,13 +194,14 @@ async fn a_migrator_that_died_keeps_others_out_while_its_statement_runs() {
         migrate::run(&owner, &set(&[slow]), &report).await
     });
     begun.await.unwrap();
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    until_somebody_waits(&mut holder).await;
     first.abort();
     let _ = first.await;
     let limit = std::time::Duration::from_secs(1);
     let outcome = lock::acquire(&database.owner, limit, &|_| {}).await;
     let message = outcome.err().unwrap().to_string();
     assert!(message.contains("another migrator (pid "), "{message}");
+    execute(&mut holder, "SELECT pg_advisory_unlock(1)").await;
     lock::acquire(&database.owner, lock::WAIT, &|_| {}).await.unwrap().release().await;
 }
 

@@ -13,7 +13,7 @@ use crate::{
     app::{App, random_hex},
     database::{name, run_sql},
     redis_user::RedisUser,
-    support::{NoWrites, Person, session_cookie, while_redis_has_room},
+    support::{NoWrites, Person, as_my_maker, session_cookie, while_redis_has_room},
 };
 
 /// A change that does not come about within this time will not come about.
@@ -22,9 +22,11 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// Requests that ask PostgreSQL and Redis, the unsafe one with its token, as long as `change` takes
 /// and for a while before and after it. Each must succeed.
 fn under_load(app: &App, change: impl FnOnce()) {
+    let _room = while_redis_has_room();
     let (done, count) = (AtomicBool::new(false), AtomicUsize::new(0));
     let people: Vec<Person> = (0..2).map(|_| app.signed_up()).collect();
     let ask = |person: &Person| {
+        as_my_maker();
         while !done.load(Ordering::Relaxed) {
             person.get("/api/session").expect(200);
             person.delete("/api/sessions?keep=current").expect(204);
@@ -297,7 +299,6 @@ fn hash(password: &str) -> String {
 
 #[test]
 fn a_new_password_of_redis_fails_no_request() {
-    let _room = while_redis_has_room();
     let user = RedisUser::new("first");
     let app = App::with(|config, secrets| {
         config.redis.user.clone_from(&user.0);

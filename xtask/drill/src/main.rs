@@ -35,6 +35,9 @@ struct Cli {
     /// A few cases, in at most three minutes
     #[arg(long, conflicts_with = "cases")]
     quick: bool,
+    /// With --quick: every one of its cases, however long it takes
+    #[arg(long)]
+    unhurried: bool,
     /// Print the cases and their bounds
     #[arg(long)]
     list: bool,
@@ -119,7 +122,7 @@ async fn run(cli: &Cli) -> Result<bool> {
         cases: Vec::new(),
     };
     let mut grounds = Grounds::new(&arena, seed);
-    let has_time = || !cli.quick || start.elapsed() < QUICK;
+    let has_time = || !cli.quick || cli.unhurried || start.elapsed() < QUICK;
     run::cases(&mut grounds, &cases, seed, has_time, |result| {
         eprintln!("{}", report::line(&result));
         report.cases.push(result);

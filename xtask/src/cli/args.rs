@@ -369,6 +369,9 @@ pub(crate) struct DrillArgs {
     pub(crate) seed: Option<u64>,
     #[command(flatten)]
     pub(crate) format: FormatArgs,
+    /// Begin every case of --quick however late it is: `ci` is for the verdict, on whatever machine
+    #[arg(skip)]
+    pub(crate) is_unhurried: bool,
 }
 
 #[derive(Args)]

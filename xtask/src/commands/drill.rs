@@ -78,7 +78,8 @@ fn check_names(cases: &[String], list: &str) -> Result<()> {
 pub(crate) fn quick(ctx: &Ctx) -> Result<()> {
     let format = FormatArgs { format: Format::Text };
     let (cases, all, list, seed) = (Vec::new(), false, false, None);
-    drill(ctx, Kind::Production, &DrillArgs { cases, all, quick: true, list, seed, format })
+    let args = DrillArgs { cases, all, quick: true, list, seed, format, is_unhurried: true };
+    drill(ctx, Kind::Production, &args)
 }
 
 fn drill_on(ctx: &Ctx, trial: &Trial, args: &DrillArgs) -> Result<()> {
@@ -97,7 +98,8 @@ fn drill_on(ctx: &Ctx, trial: &Trial, args: &DrillArgs) -> Result<()> {
         .arg("--report")
         .arg(folder(ctx))
         .args(&args.cases);
-    for (flag, is_set) in [("--all", args.all), ("--quick", args.quick)] {
+    let flags = [("--all", args.all), ("--quick", args.quick), ("--unhurried", args.is_unhurried)];
+    for (flag, is_set) in flags {
         if is_set {
             drill = drill.arg(flag);
         }

@@ -82,12 +82,17 @@ pub(crate) fn provide(ctx: &Ctx, project: &mut Project) -> Result<()> {
 }
 
 /// The files that [`provide`] has yet to write, for a dry run: what reads them starts anew then. One whose value
-/// is replaced keeps its time.
+/// is replaced keeps its time, unless it is somebody else's.
 pub(crate) fn missing(ctx: &Ctx, project: &Project) -> Vec<PathBuf> {
     let variables = project::variables(ctx).unwrap_or_default();
     let secrets = variables.iter().filter(|variable| variable.is_secret());
-    let files = secrets.map(|variable| file(ctx, project, &variable.name));
-    files.filter(|path| read(path).unwrap_or_default().is_empty()).collect()
+    let files = secrets.map(|variable| (variable, file(ctx, project, &variable.name)));
+    let is_written = |(variable, path): &(&Variable, PathBuf)| {
+        let (value, values) = (project.value(&variable.name), read(path).unwrap_or_default());
+        let is_other = !value.is_empty() && values.first().map(String::as_str) != Some(value);
+        values.is_empty() || variable.is_given() && is_other
+    };
+    files.filter(is_written).map(|(_, path)| path).collect()
 }
 
 fn replaced(name: &str, is_password: bool) -> String {

@@ -13,8 +13,12 @@ use crate::docker::docker;
 /// How long a restart may take while nothing holds it up. Docker's own patience is ten seconds, and
 /// whoever uses it up was killed.
 const LIMIT: Duration = Duration::from_secs(8);
-/// How long somebody's account is locked: shorter than the application waits for a lock (3 s).
-const SLOW: Duration = Duration::from_millis(2600);
+/// How long somebody's account is locked at most, should nobody end it.
+const LOCKED: Duration = Duration::from_secs(60);
+/// How long one part of this waits for the other; the application waits for a lock for 3 s.
+const READY: Duration = Duration::from_secs(20);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(50);
 /// How long the engine may take to start a service again that has ended.
 const BACK: Duration = Duration::from_secs(20);
 
@@ -53,32 +57,29 @@ pub(super) fn with_a_slow_request(scene: &Scene) -> Running<'_> {
         let statement = format!(
             "SELECT FROM accounts WHERE email = '{}' FOR UPDATE; SELECT pg_sleep({})",
             scene.workload.email_of(0),
-            SLOW.as_secs_f64()
+            LOCKED.as_secs()
         );
+        // Ended by us, so that it fails is no failure.
         let lock = scene.stack.sql(&statement);
         let is_answered = AtomicBool::new(false);
         let write = async {
-            scene.hold(Duration::from_millis(500)).await;
+            until(scene, "somebody's account is locked", LOCKER, 1).await?;
             let written = scene.workload.write_once(0, "slow").await;
             is_answered.store(true, Ordering::Relaxed);
-            written
+            anyhow::Ok(written)
         };
         let end = async {
-            scene.hold(Duration::from_millis(800)).await;
-            let waiting = waiting(scene).await?;
+            until(scene, "a write waits for the lock", &waiting(scene), 1).await?;
             scene.root.signal(&[before], Signal::TERM).await?;
             let is_answered = is_answered.load(Ordering::Relaxed);
-            ensure!(
-                waiting > 0 && !is_answered,
-                "no write was waiting when the backend had to end"
-            );
+            scene.stack.sql(UNLOCK).await?;
+            ensure!(!is_answered, "no write was waiting when the backend had to end");
             Ok(())
         };
-        let (locked, written, ended) = tokio::join!(lock, write, end);
+        let (_, written, ended) = tokio::join!(lock, write, end);
         scene.healed();
-        locked?;
         ended?;
-        if !written {
+        if !written? {
             scene.violation("a request in flight was cut off by a graceful end");
         }
         let is_another = || async { Ok(scene.stack.pid("backend").await? != before) };
@@ -87,11 +88,25 @@ pub(super) fn with_a_slow_request(scene: &Scene) -> Running<'_> {
     })
 }
 
-/// How many of the application's statements wait for a lock.
-async fn waiting(scene: &Scene) -> Result<u32> {
-    let count = format!(
+/// Who holds the lock, and the end of him.
+const LOCKER: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+const UNLOCK: &str =
+    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+
+/// Which of the application's statements wait for a lock.
+fn waiting(scene: &Scene) -> String {
+    format!(
         "SELECT count(*) FROM pg_stat_activity WHERE usename = '{}' AND wait_event_type = 'Lock'",
         scene.stack.value("PG_USER")
-    );
-    scene.stack.sql(&count).await?.parse().context("count who waits for a lock")
+    )
+}
+
+/// Asks until the count is there.
+async fn until(scene: &Scene, what: &str, count: &str, at_least: u32) -> Result<()> {
+    let deadline = Instant::now() + READY;
+    while scene.stack.sql(count).await?.parse::<u32>().context("count who waits")? < at_least {
+        ensure!(Instant::now() < deadline, "not within {} s: {what}", READY.as_secs());
+        scene.hold(LOOK).await;
+    }
+    Ok(())
 }
