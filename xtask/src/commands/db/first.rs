@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use sha2::{Digest, Sha256};
 
 use super::scratch::psql;
 use super::{BACKEND, LIMIT, engine, files};
-use crate::ctx::Ctx;
+use crate::ctx::{Ctx, Interrupted};
 use crate::images::hex;
 use crate::stack::plan::{Action, Plan};
 use crate::stack::project::Project;
@@ -150,7 +150,19 @@ fn here(root: &Path) -> Result<BTreeSet<Migration>> {
 /// A migration fails, and its file is named in what was shown; nothing was replaced.
 pub(crate) fn apply(ctx: &Ctx, project: &Project, due: &Due) -> Result<()> {
     ctx.ui.say(format!("  migrations: {}", due.reason()));
-    ctx.run_loud(engine(project, &[]).limit(LIMIT)).context(
+    ctx.run_loud(engine(project, &[]).limit(LIMIT)).map_err(explain)
+}
+
+/// What a failure means for the stack.
+fn explain(error: Error) -> Error {
+    if error.is::<Interrupted>() {
+        // The engine's client is gone then, and not always what it started.
+        return error.context(
+            "nothing was replaced; a migration that was begun may go on in its container, and the next `cargo xtask \
+             up` or `cargo xtask deploy` waits for it",
+        );
+    }
+    error.context(
         "the migrations come before the new version, and were not applied: nothing was replaced, and what served \
          before serves on. `cargo xtask migrate status` shows what is applied",
     )
@@ -210,6 +222,16 @@ mod tests {
         let due = Due::of(&files(&[A]), &format!("{UNDER_WAY}\n{}", history(&[A]))).unwrap();
         assert!(due.is_under_way && due.files.is_empty(), "{due:?}");
         assert!(QUESTION.contains(&format!("SELECT '{UNDER_WAY}'")));
+    }
+
+    #[test]
+    fn who_interrupts_it_is_not_told_that_nothing_is_applied() {
+        let said = |error: Error| format!("{:#}", explain(error));
+        assert!(said(anyhow::anyhow!("0001_a.sql failed")).contains("were not applied"));
+        let interrupted = explain(Interrupted.into());
+        assert!(interrupted.is::<Interrupted>(), "the exit code is another then");
+        let text = said(Interrupted.into());
+        assert!(text.contains("may go on") && !text.contains("not applied"), "{text}");
     }
 
     #[test]
