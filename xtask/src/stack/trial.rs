@@ -146,13 +146,42 @@ pub(crate) fn passing_name(ctx: &Ctx, purpose: &str) -> Result<Claim> {
 pub(crate) fn remove_claimed(ctx: &Ctx, claim: &Claim) -> Result<()> {
     for name in project_names(ctx)?.iter().filter(|name| claim.covers(name)) {
         remove_project(ctx, name)?;
-        secrets::remove(ctx, name)?;
     }
-    // Both may be there before anything is in the engine.
+    // When no container of any of them is left to use one.
     remove_images(ctx, claim.name())?;
-    secrets::remove(ctx, claim.name())?;
+    remove_folders(ctx, claim)
+}
+
+/// What the stacks of a claim have here; a test that was killed leaves its stack's folders beside the claim's own.
+fn remove_folders(ctx: &Ctx, claim: &Claim) -> Result<()> {
+    for name in covered(claim, &ctx.root().join(secrets::FOLDER))? {
+        secrets::remove(ctx, &name)?;
+    }
+    let state = ctx.state_dir();
+    for name in covered(claim, &state)?.iter().filter(|name| *name != claim.name()) {
+        let folder = state.join(name);
+        fs::remove_dir_all(&folder).with_context(|| format!("delete {}", folder.display()))?;
+    }
+    // The claim's own comes last: with it goes the word that there may be more.
     let folder = claim.folder();
     fs::remove_dir_all(folder).with_context(|| format!("delete {}", folder.display()))
+}
+
+/// The folders in a folder that belong to the stacks of a claim.
+fn covered(claim: &Claim, parent: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(parent) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(|| format!("read {}", parent.display()))?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.with_context(|| format!("read {}", parent.display()))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if claim.covers(&name) && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            names.push(name);
+        }
+    }
+    Ok(names)
 }
 
 /// A command that the person's exported variables do not reach: the trial's own file decides.
@@ -209,15 +238,15 @@ fn remove_project(ctx: &Ctx, name: &str) -> Result<()> {
             ctx.run(Invocation::new("docker").args(remove.split(' ')).args(found).limit(LIMIT))?;
         }
     }
-    remove_images(ctx, name)
+    Ok(())
 }
 
 /// Stands in the references of images that a benchmark builds for rivals, behind the stack's name.
 pub(crate) const RIVAL: &str = "-rival";
 
-/// Removes the images that stacks of this name have built; the base images are everybody's.
+/// Removes the images that stacks of this name and their tests have built; the base images are everybody's.
 fn remove_images(ctx: &Ctx, name: &str) -> Result<()> {
-    let filters = ["*-backend", RIVAL].map(|end| format!("reference={name}{end}"));
+    let filters = ["", "localhost/"].map(|place| format!("reference={place}{name}-*"));
     let words = ["image", "ls", "--format", "{{.Repository}}:{{.Tag}}"].into_iter();
     let words = words.chain(filters.iter().flat_map(|filter| ["--filter", filter]));
     let found = ctx.read(Invocation::new("docker").args(words))?;
@@ -226,4 +255,35 @@ fn remove_images(ctx: &Ctx, name: &str) -> Result<()> {
         ctx.run(Invocation::new("docker").args(["image", "rm"]).args(found).limit(LIMIT))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ctx::tests::ctx_in;
+
+    #[test]
+    fn what_the_tests_of_a_dead_run_have_left_here_goes_with_it_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        let ctx = ctx_in(root.path());
+        let (state, secrets) = (ctx.state_dir(), root.path().join(secrets::FOLDER));
+        let claim = Claim::stake(&ctx, &state, "shop-trial-1".to_owned()).unwrap();
+        for parent in [&state, &secrets] {
+            for name in ["shop", "shop-trial-1-77-3", "shop-trial-12"] {
+                fs::create_dir_all(parent.join(name).join("below")).unwrap();
+            }
+        }
+        fs::create_dir(secrets.join("shop-trial-1")).unwrap();
+        remove_folders(&ctx, &claim).unwrap();
+        for parent in [&state, &secrets] {
+            let entries = fs::read_dir(parent).unwrap().map(|entry| entry.unwrap());
+            let folders = entries.filter(|entry| entry.file_type().unwrap().is_dir());
+            let names: BTreeSet<_> = folders.map(|folder| folder.file_name()).collect();
+            assert_eq!(names.into_iter().collect::<Vec<_>>(), ["shop", "shop-trial-12"]);
+        }
+        // The secrets of none were ever written.
+        fs::remove_dir_all(&secrets).unwrap();
+        let claim = Claim::stake(&ctx, &state, "shop-trial-2".to_owned()).unwrap();
+        remove_folders(&ctx, &claim).unwrap();
+    }
 }
