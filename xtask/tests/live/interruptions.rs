@@ -1,7 +1,7 @@
 //! Backups and restores that fail or are killed half way: there is no half backup, and no half
 //! restore.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,7 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::backup::{expect_whole, id_of_the_newest, ids, list};
 use crate::domain;
-use crate::stand::{Moments, Stand, Visitor, XTASK, docker, run};
+use crate::kills::{Kills, Started};
+use crate::stand::{Stand, Visitor, XTASK, docker, run};
 
 /// Rows that do not compress well, so that a backup takes a while.
 fn fill(stand: &Stand, rows: u32) {
@@ -111,39 +112,20 @@ fn a_backup_that_fails_half_way_is_none() {
     assert_eq!(names.len(), 2, "{names:?}");
 }
 
-/// How long a verb takes when nothing happens to it.
-fn undisturbed(stand: &Stand, verb: &[&str]) -> Duration {
-    let started = Instant::now();
-    stand.xtask(verb).ok();
-    started.elapsed()
-}
-
-fn killed_after(stand: &Stand, verb: &[&str], delay: Duration) -> bool {
-    let mut child = stand.spawn(verb);
-    thread::sleep(delay);
-    child.kill().unwrap();
-    !child.wait().unwrap().success()
-}
-
 #[test]
 fn a_backup_that_is_killed_at_any_moment_is_none() {
-    let mut moments = Moments::new();
     let stand = Stand::new();
     stand.up().ok();
     fill(&stand, 20_000);
-    let whole = undisturbed(&stand, &["backup"]);
-    let mut killed = 0;
-    for round in 0..20 {
-        let before = ids(&stand);
-        let delay = moments.below(whole);
-        let was_killed = killed_after(&stand, &["backup"], delay);
-        killed += u32::from(was_killed);
+    let mut kills = Kills::measured(&stand, &["backup"]);
+    while kills.are_fewer_than(20) {
+        let (before, round) = (ids(&stand), kills.rounds);
+        let was_killed = kills.kill(&stand, &["backup"]).is_some();
         let after = ids(&stand);
         assert!(after.starts_with(&before), "round {round}: {before:?} became {after:?}");
         assert!(was_killed || after.len() == before.len() + 1, "round {round}: said done, is not");
         expect_whole(&stand);
     }
-    assert!(killed > 10, "only {killed} of 20 were killed before their end");
     stand.xtask(&["backup", "--verify"]).ok();
     let names = fs::read_dir(stand.backups()).unwrap().flatten().map(|e| e.file_name());
     let partial = names.filter(|name| name.to_string_lossy().starts_with('.')).count();
@@ -155,42 +137,48 @@ fn a_backup_that_is_killed_at_any_moment_is_none() {
 fn a_backup_that_is_stopped_leaves_no_session_that_holds_tables() {
     let stand = Stand::new();
     stand.up().ok();
-    // Whoever changes a table, and takes a minute for it.
+    // Whoever changes a table, and takes longer for it than the test.
     let lock = format!("BEGIN; LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", domain::TABLE);
-    let hold = format!("{lock}; SELECT pg_sleep(60)");
+    let hold = format!("{lock}; SELECT pg_sleep(600)");
     let words = ["psql", "-U", "postgres", "-d", "app", "-c", &hold];
     let mut holder = Command::new("docker");
     let holder = holder.arg("exec").arg(stand.container("postgres")).args(words);
-    let mut holder = holder.spawn().unwrap();
-    let until = |is_it: &dyn Fn(&str) -> bool| {
+    let mut holder = Started::new(holder);
+    let until = |sql: &str, is_it: &dyn Fn(&BTreeSet<String>) -> bool| {
         let deadline = Instant::now() + Duration::from_secs(40);
         loop {
-            let found = stand.sql(
-                "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity \
-                 WHERE usename = 'backup' AND query LIKE 'LOCK TABLE%'",
-            );
+            let found = stand.sql(sql).lines().map(str::to_owned).collect();
             if is_it(&found) {
                 return found;
             }
-            assert!(Instant::now() < deadline, "the sessions of a backup: {found}");
+            assert!(Instant::now() < deadline, "{sql}: {found:?}");
             thread::sleep(Duration::from_millis(20));
         }
     };
+    let held = format!(
+        "SELECT pid FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted \
+         AND relation = '{}'::regclass",
+        domain::TABLE
+    );
+    until(&held, &|found| !found.is_empty());
+    let waiting = "SELECT pid FROM pg_stat_activity \
+                   WHERE usename = 'backup' AND query LIKE 'LOCK TABLE%'";
+    let until = |is_it: &dyn Fn(&BTreeSet<String>) -> bool| until(waiting, is_it);
     let mut stopped = stand.spawn(&["backup"]);
     until(&|found| !found.is_empty());
     run(Command::new("kill").args(["-INT", &stopped.id().to_string()])).ok();
     assert_eq!(stopped.wait().unwrap().code(), Some(130));
-    until(&str::is_empty);
+    until(&BTreeSet::is_empty);
     // A killed one can end nothing; the next backup does it first.
     let mut killed = stand.spawn(&["backup"]);
     let left = until(&|found| !found.is_empty());
     killed.kill().unwrap();
     killed.wait().unwrap();
     let mut next = stand.spawn(&["backup"]);
-    until(&|found| !found.is_empty() && !found.contains(&left));
+    until(&|found| !found.is_empty() && found.is_disjoint(&left));
     stand.sql(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-         WHERE query LIKE '%pg_sleep(60)' AND usename = 'postgres' AND pid <> pg_backend_pid()",
+         WHERE query LIKE '%pg_sleep(600)' AND usename = 'postgres' AND pid <> pg_backend_pid()",
     );
     assert!(next.wait().unwrap().success());
     holder.wait().unwrap();
@@ -213,7 +201,6 @@ fn content(stand: &Stand) -> (String, BTreeMap<String, String>) {
 
 #[test]
 fn a_restore_that_is_killed_at_any_moment_leaves_the_old_data_or_the_new() {
-    let mut moments = Moments::new();
     let stand = Stand::new();
     stand.up().ok();
     fill(&stand, 5000);
@@ -223,17 +210,16 @@ fn a_restore_that_is_killed_at_any_moment_leaves_the_old_data_or_the_new() {
     stand.xtask(&["backup"]).ok();
     let id = id_of_the_newest(&stand);
     let verb = ["restore", &id, "--yes", "--skip-safety-backup"];
-    let whole = undisturbed(&stand, &verb);
+    let mut kills = Kills::measured(&stand, &verb);
     let old = |stand: &Stand| {
         stand.sql(&format!("DELETE FROM {} WHERE id % 2 = 0", domain::TABLE));
         key("old");
         content(stand)
     };
-    let (mut killed, mut became) = (0, 0);
-    for round in 0..20 {
-        let old = old(&stand);
-        let delay = moments.below(whole);
-        killed += u32::from(killed_after(&stand, &verb, delay));
+    let mut became = 0;
+    while kills.are_fewer_than(20) {
+        let (old, round) = (old(&stand), kills.rounds);
+        let delay = kills.kill(&stand, &verb);
         let now = content(&stand);
         let doctor = stand.xtask(&["doctor", "--format", "json"]).text;
         if doctor.contains("interrupted between PostgreSQL and Redis") {
@@ -249,8 +235,7 @@ fn a_restore_that_is_killed_at_any_moment_leaves_the_old_data_or_the_new() {
             assert_eq!(content(&stand), new, "round {round}: running it again leads nowhere");
         }
     }
-    println!("{killed} of 20 were killed before their end, {became} had replaced the data");
-    assert!(killed > 10, "only {killed} of 20 were killed before their end");
+    println!("{became} of {} had replaced the data", kills.rounds);
     stand.xtask(&verb).ok();
     assert_eq!(content(&stand), new);
     assert_eq!(stand.sql(PUT_ASIDE), "0");

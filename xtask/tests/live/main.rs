@@ -14,6 +14,7 @@ mod hardening;
 mod https;
 mod images;
 mod interruptions;
+mod kills;
 mod lifecycle;
 mod migrations;
 mod mutations;

@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::domain;
+use crate::kills::Started;
 
 pub(crate) const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
 static NEXT: AtomicU32 = AtomicU32::new(1);
@@ -215,8 +217,20 @@ impl Stand {
     }
 
     /// Starts the program and does not wait for it.
-    pub(crate) fn spawn(&self, args: &[&str]) -> Child {
-        self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    pub(crate) fn spawn(&self, args: &[&str]) -> Started {
+        Started::new(self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()))
+    }
+
+    /// Waits until this process has the stack's lock, and has written that into it.
+    pub(crate) fn wait_for_holder(&self, pid: u32) {
+        let user = rustix::process::getuid().as_raw();
+        let lock = format!("xtask-locks-{user}/{}.lock", self.name);
+        let (lock, pid) = (std::env::temp_dir().join(lock), format!("\"pid\":{pid},"));
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !fs::read_to_string(&lock).is_ok_and(|text| text.contains(&pid)) {
+            assert!(Instant::now() < deadline, "{} does not say {pid}", lock.display());
+            thread::sleep(Duration::from_millis(2));
+        }
     }
 
     pub(crate) fn status(&self) -> Value {
@@ -277,10 +291,23 @@ impl Drop for Stand {
                 docker(&args);
             }
         }
-        for tag in ["current", "previous"] {
-            docker(&["image", "rm", &format!("{}-backend:{tag}", self.name)]);
+        for places in ["", "localhost/"] {
+            remove_images(&format!("{places}{}-*", self.name));
         }
         let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Removes the names that match, and with its last name an image. A pull by digest leaves a name of its own.
+pub(crate) fn remove_images(reference: &str) {
+    let filter = format!("reference={reference}");
+    let format = "{{.Repository}}:{{.Tag}} {{.Repository}}@{{.Digest}}";
+    let list = ["image", "ls", "--digests", "--filter", &filter, "--format", format];
+    let found = docker(&list).stdout;
+    let names: BTreeSet<&str> =
+        found.split_whitespace().filter(|name| !name.ends_with("<none>")).collect();
+    for name in names {
+        docker(&["image", "rm", "--force", name]);
     }
 }
 
@@ -291,27 +318,6 @@ pub(crate) fn docker(args: &[&str]) -> Run {
 
 pub(crate) fn run(command: &mut Command) -> Run {
     Run::of(command.stdin(Stdio::null()).output().unwrap())
-}
-
-/// Moments that the seed decides: it is printed, and `SEED` sets it.
-pub(crate) struct Moments {
-    state: u64,
-}
-
-impl Moments {
-    pub(crate) fn new() -> Moments {
-        let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
-        let state = seed.unwrap_or(20_260_101);
-        println!("SEED={state}");
-        Moments { state }
-    }
-
-    /// A time below `end`, in whole milliseconds.
-    pub(crate) fn below(&mut self, end: Duration) -> Duration {
-        let (factor, term) = (6_364_136_223_846_793_005, 1_442_695_040_888_963_407);
-        self.state = self.state.wrapping_mul(factor).wrapping_add(term);
-        Duration::from_millis((self.state >> 33) % end.as_millis().max(1) as u64)
-    }
 }
 
 /// A port that nobody has, and that no other test was given either.

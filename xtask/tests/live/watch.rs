@@ -1,10 +1,11 @@
 //! `watch`, as somebody at work has it: a terminal that stays open while files change.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
+use crate::kills::Started;
 use crate::stand::{Stand, Visitor, root, run};
 
 /// A build of the backend on a busy machine, and then some.
@@ -12,18 +13,14 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A running `watch` and the lines that it says.
 struct Watch {
-    child: Child,
+    child: Started,
     lines: Receiver<String>,
 }
 
 impl Watch {
     fn start(stand: &Stand) -> Watch {
-        let mut child = stand
-            .command(&["watch", "--yes"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = stand.command(&["watch", "--yes"]);
+        let mut child = Started::new(command.stdout(Stdio::null()).stderr(Stdio::piped()));
         let said = BufReader::new(child.stderr.take().unwrap());
         let (sender, lines) = mpsc::channel();
         std::thread::spawn(move || {
