@@ -4,15 +4,17 @@
 use std::fs;
 use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::stand::{Stand, Visitor, docker, free_port, root, run};
+use crate::kills::Started;
+use crate::stand::{Stand, Visitor, docker, free_port, remove_images, root, run};
 
-/// A container registry on this machine, ended with the test.
+/// A container registry on this machine, ended with the test. What was pulled from it goes away with it, so it
+/// is made before the stack that runs this.
 struct Registry {
-    process: Child,
+    process: Started,
     address: String,
     _data: tempfile::TempDir,
 }
@@ -27,13 +29,9 @@ impl Registry {
             data.path().display()
         );
         fs::write(&config, text).unwrap();
-        let process = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&config)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut program = Command::new("docker-registry");
+        program.arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::null());
+        let process = Started::new(&mut program);
         let registry = Registry { process, address, _data: data };
         let url = format!("http://{}/v2/", registry.address);
         let deadline = Instant::now() + Duration::from_secs(30);
@@ -56,13 +54,12 @@ impl Registry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        remove_images(&format!("{}/*/*", self.address));
     }
 }
 
 /// Makes sure that the distribution's images are here, to be published under other names.
-fn distro_images() -> [(&'static str, &'static str, &'static str); 3] {
+pub(crate) fn distro_images() -> [(&'static str, &'static str, &'static str); 3] {
     let stand = Stand::new();
     stand.set("IMAGE_SOURCE", "distro");
     stand.xtask(&["build", "--yes"]).ok();
@@ -74,8 +71,8 @@ fn distro_images() -> [(&'static str, &'static str, &'static str); 3] {
 }
 
 /// An image with this machine's own Rust toolchain, for the stage that compiles the backend.
-fn rust_image() -> &'static str {
-    const NAME: &str = "localhost/trial/rust:here";
+fn rust_image(stand: &Stand) -> String {
+    let name = format!("localhost/{}-rust:here", stand.name);
     let folder = tempfile::tempdir().unwrap();
     let dockerfile = "\
 FROM localhost/distro/debian:12
@@ -94,8 +91,8 @@ ENV CARGO_PROFILE_RELEASE_OPT_LEVEL=0
     let contexts =
         ["--build-context", &toolchain, "--build-context", "certificates=/etc/ssl/certs"];
     let folder = folder.path().display().to_string();
-    docker(&[&["build", "--quiet", "--tag", NAME], &contexts[..], &[&folder]].concat()).ok();
-    NAME
+    docker(&[&["build", "--quiet", "--tag", &name], &contexts[..], &[&folder]].concat()).ok();
+    name
 }
 
 /// Its data would be there, and unreadable, with the server that reads it gone.
@@ -105,24 +102,27 @@ fn another_major_version_of_postgresql_is_refused_before_anything_is_changed() {
     stand.up().ok();
     let mut visitor = Visitor::new(&stand);
     visitor.sign_up();
-    let newer = format!("{}-postgres:17", stand.name);
+    let newer = format!("{}-postgres:newer", stand.name);
     let folder = tempfile::tempdir().unwrap();
-    let lines = "FROM localhost/distro/postgres:15\nENV PG_MAJOR=17\n";
+    let container = stand.container("postgres");
+    let inspect = ["inspect", "--format", "{{.Config.Image}}", &container];
+    let image = docker(&inspect).ok().stdout.trim().to_owned();
+    let major = docker(&["exec", &container, "printenv", "PG_MAJOR"]).ok().stdout;
+    let lines = format!("FROM {image}\nENV PG_MAJOR=99\n");
     fs::write(folder.path().join("Dockerfile"), lines).unwrap();
     docker(&["build", "--quiet", "--tag", &newer, &folder.path().display().to_string()]).ok();
     let before = stand.container_ids();
     stand.overlay(&format!("services:\n  postgres:\n    image: {newer}\n    build: !reset null\n"));
     let said = [
-        "data of PostgreSQL 15",
-        "PostgreSQL 17",
-        "localhost/distro/postgres:15 again",
+        &format!("data of PostgreSQL {},", major.trim()),
+        "PostgreSQL 99",
+        &format!("Name {image} again"),
         "docs/upgrades.md",
     ];
     stand.up().fails(1, &said);
     stand.xtask(&["up", "--dry-run"]).fails(1, &said);
     assert_eq!(stand.container_ids(), before);
     visitor.write("still served");
-    docker(&["image", "rm", "--force", &newer]).ok();
 }
 
 /// CI builds once, and what was tested there is what runs here.
@@ -165,9 +165,6 @@ fn a_backend_that_was_built_elsewhere_is_pulled_and_not_compiled() {
     stand.set("BACKEND_IMAGE", "");
     stand.up().ok();
     assert_eq!(image().stdout.trim(), built);
-    for name in [&first, &second, &labelled(&built)] {
-        docker(&["image", "rm", "--force", name]).ok();
-    }
 }
 
 /// The same program in an image of another identity.
@@ -183,14 +180,15 @@ fn labelled(image: &str) -> String {
 #[test]
 fn official_images_are_pulled_where_a_registry_has_them() {
     let images = distro_images();
-    let registry = Registry::start();
+    let mut registry = Registry::start();
     let stand = Stand::new();
     stand.set("IMAGE_SOURCE", "");
     for (variable, local, official) in images {
         stand.set(variable, &registry.publish(local, official));
     }
     // Here already, so it is used as it is; the other three have to be pulled.
-    stand.set("RUST_IMAGE", rust_image());
+    let rust = rust_image(&stand);
+    stand.set("RUST_IMAGE", &rust);
     // A registry that has not this one is a registry all the same.
     let postgres = stand.get("POSTGRES_IMAGE");
     stand.set("POSTGRES_IMAGE", &postgres.replace("alpine", "alpin"));
@@ -213,21 +211,15 @@ fn official_images_are_pulled_where_a_registry_has_them() {
     for (variable, ..) in images {
         assert!(stand.get(variable).contains("-alpine@sha256:"), "{}", stand.get(variable));
     }
-    assert_eq!(stand.get("RUST_IMAGE"), rust_image());
+    assert_eq!(stand.get("RUST_IMAGE"), rust);
     stand.up().ok().says(&["nothing to do"]);
     the_pinned_are_renewed_by_their_tags(&stand, &registry);
 
     // The choice is kept when the registry goes away.
-    drop(registry);
+    registry.process.kill().unwrap();
     stand.up().ok().says(&["nothing to do"]);
     stand.xtask(&["down"]).ok();
     stand.up().ok();
-    let pulled: Vec<String> = images.iter().map(|(name, ..)| stand.get(name)).collect();
-    drop(stand);
-    for name in pulled {
-        docker(&["image", "rm", "--force", &name]).ok();
-    }
-    docker(&["image", "rm", "--force", rust_image()]).ok();
 }
 
 /// The registry has fixes under a tag that production has pinned.
@@ -248,7 +240,6 @@ fn the_pinned_are_renewed_by_their_tags(stand: &Stand, registry: &Registry) {
     stand.up().ok();
     let image = docker(&["inspect", "--format", "{{.Image}}", &stand.container("nginx")]).ok();
     assert_eq!(image.stdout, fixed);
-    docker(&["image", "rm", "--force", &before[0]]).ok();
 }
 
 #[test]
