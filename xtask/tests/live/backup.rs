@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -23,12 +23,19 @@ struct Person {
     texts: Vec<(String, Instant)>,
 }
 
+/// What the people who write are told, and how many of them have written all their texts.
+#[derive(Default)]
+struct Load {
+    end: AtomicBool,
+    done: AtomicUsize,
+}
+
 /// People who sign up and write until they are told to stop, or are not let in any more.
-fn writers(stand: &Stand, number: usize, end: &Arc<AtomicBool>) -> JoinHandle<Vec<Person>> {
-    let (end, fresh) = (end.clone(), Visitor::new(stand));
+fn writers(stand: &Stand, number: usize, load: &Arc<Load>) -> JoinHandle<Vec<Person>> {
+    let (load, fresh) = (load.clone(), Visitor::new(stand));
     thread::spawn(move || {
         let mut people = Vec::new();
-        while !end.load(Ordering::Relaxed) {
+        while !load.end.load(Ordering::Relaxed) {
             let mut visitor = fresh.somebody_else();
             let email = format!("w{number}-{}@example.com", people.len());
             let body = json!({"email": email, "password": "a long enough password"});
@@ -43,6 +50,7 @@ fn writers(stand: &Stand, number: usize, end: &Arc<AtomicBool>) -> JoinHandle<Ve
                 }
             }
             people.push(person);
+            load.done.fetch_add(1, Ordering::Relaxed);
         }
         people
     })
@@ -73,9 +81,13 @@ pub(crate) fn expect_whole(stand: &Stand) {
 fn what_was_acknowledged_before_a_backup_is_there_after_a_restore() {
     let stand = Stand::new();
     stand.up().ok();
-    let end = Arc::new(AtomicBool::new(false));
-    let load: Vec<_> = (0..2).map(|number| writers(&stand, number, &end)).collect();
-    thread::sleep(Duration::from_secs(2));
+    let load = Arc::new(Load::default());
+    let writers: Vec<_> = (0..2).map(|number| writers(&stand, number, &load)).collect();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while load.done.load(Ordering::Relaxed) < 5 {
+        assert!(Instant::now() < deadline, "nobody gets their texts written");
+        thread::sleep(Duration::from_millis(10));
+    }
     let began = Instant::now();
     stand.xtask(&["backup"]).ok();
     let ended = Instant::now();
@@ -88,8 +100,9 @@ fn what_was_acknowledged_before_a_backup_is_there_after_a_restore() {
         .fails(1, &["replace the database app", "keys of Redis", "--yes"]);
     let run = stand.xtask(&["restore", &id, "--yes"]).ok();
     let run = run.says(&["counted: this backup was verified", "restored", "was there before"]);
-    end.store(true, Ordering::Relaxed);
-    let people: Vec<Person> = load.into_iter().flat_map(|writer| writer.join().unwrap()).collect();
+    load.end.store(true, Ordering::Relaxed);
+    let people: Vec<Person> =
+        writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect();
     let known = |person: &&Person| person.signed_up < began;
     assert!(people.iter().filter(known).count() > 3, "too few people to tell");
     let mut checked = 0;
@@ -229,8 +242,8 @@ fn every_damage_is_noticed_before_anything_is_touched() {
     let id = id_of_the_newest(&stand);
     visitor.write("second");
     stand.xtask(&["backup"]).ok();
-    let (whole, other) =
-        (stand.backups().join(&id), stand.backups().join(id_of_the_newest(&stand)));
+    let newest = id_of_the_newest(&stand);
+    let (whole, other) = (stand.backups().join(&id), stand.backups().join(&newest));
     let kept = stand.write("kept", "");
     fs::remove_file(&kept).unwrap();
     copy_folder(&whole, &kept);
@@ -252,11 +265,14 @@ fn every_damage_is_noticed_before_anything_is_touched() {
     stand.xtask(&["restore", &id, "--yes"]).fails(1, &["SHA256SUMS", &id]);
     let damaged: Vec<Value> = list(&stand).into_iter().filter(|l| !l["damage"].is_null()).collect();
     assert_eq!(damaged.len(), 1, "{damaged:?}");
-    // `latest` is the newest that is whole.
     assert!(visitor.sees("second"));
     assert_eq!(stand.sql("SELECT string_agg(datname, ' ') FROM pg_database"), databases);
     fs::remove_dir_all(&whole).unwrap();
     copy_folder(&kept, &whole);
+    // `latest` is the newest that is whole.
+    stand.xtask(&["backup", "verify", "latest"]).ok().says(&[&newest]);
+    fs::write(other.join("extra.zst"), "x").unwrap();
+    stand.xtask(&["backup", "verify", "latest"]).ok().says(&[&id]);
     stand.xtask(&["restore", &id, "--yes"]).ok();
     assert!(visitor.sees("first") && !visitor.sees("second"));
 }

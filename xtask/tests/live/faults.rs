@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -191,18 +190,6 @@ fn an_engine_that_does_not_answer_is_told_from_everything_else() {
     // It is not this host's own: nothing here could start it.
     let said = ["DOCKER_HOST=unix:///nonexistent/docker.sock does not answer", "start it there"];
     run(&mut command).fails(1, &said);
-}
-
-/// A user without the right to talk to the engine: the process gives its own rights up.
-#[test]
-fn a_user_without_the_right_to_the_socket_is_told_how_to_get_it() {
-    if run(std::process::Command::new("id").arg("-u")).stdout.trim() != "0" {
-        println!("skipped: only root can become another user");
-        return;
-    }
-    let mut command = std::process::Command::new("docker");
-    command.args(["ps"]).uid(65534).gid(65534);
-    run(&mut command).fails(1, &["permission denied"]);
 }
 
 #[test]

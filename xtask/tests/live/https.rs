@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{ChildStderr, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::domain;
+use crate::kills::Started;
 use crate::stand::{Run, Stand, root, run};
 
 /// A browser that speaks HTTPS: curl, since it speaks HTTP/2, judges certificates and keeps cookies by
@@ -169,17 +170,18 @@ pub(crate) fn a_certificate_is_renewed_unnoticed(stand: &Stand, browser: &Browse
     let more = |rounds: u32| {
         let (goal, start) = (count.load(Ordering::Relaxed) + rounds, Instant::now());
         while count.load(Ordering::Relaxed) < goal && start.elapsed() < Duration::from_secs(60) {
-            thread::yield_now();
+            thread::sleep(Duration::from_millis(10));
         }
     };
     let failures = thread::scope(|scope| {
         // Many requests on one connection, and a connection for each.
         let visitors = ["?[1-200]", ""].map(|pages| scope.spawn(move || visit(pages)));
+        more(5);
+        // Open for no longer than it has to be: nginx waits ten seconds for a head.
         let half = HalfSent::new(browser);
-        more(5);
         let installed = stand.xtask(&["cert", "install", &chain, &key]);
-        more(5);
         let answer = half.finish();
+        more(5);
         end.store(true, Ordering::Relaxed);
         installed.ok().says(&["nginx shows the new certificate"]);
         assert_eq!(answer, "HTTP/1.1 200 OK\r\n");
@@ -253,27 +255,32 @@ fn the_timer_of_an_acme_client_renews_it(
 }
 
 /// A request whose end is still to come, on a connection that is open.
-struct HalfSent(std::process::Child);
+struct HalfSent {
+    client: Started,
+    /// Open for as long as the client may say something there.
+    _said: BufReader<ChildStderr>,
+}
 
 impl HalfSent {
     fn new(browser: &Browser) -> HalfSent {
         let place = browser.site.trim_start_matches("https://");
         let mut client = Command::new("openssl");
-        client.args(["s_client", "-quiet", "-connect", place]).stderr(Stdio::null());
-        let mut client = client.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        client.args(["s_client", "-quiet", "-connect", place]).stderr(Stdio::piped());
+        let mut client = Started::new(client.stdin(Stdio::piped()).stdout(Stdio::piped()));
+        // It says what it thinks of the certificate once it has seen it, so a worker has taken the connection.
+        let mut said = BufReader::new(client.stderr.take().unwrap());
+        said.read_line(&mut String::new()).unwrap();
         let start = format!("GET /about HTTP/1.1\r\nHost: {place}\r\nConnection: close\r\n");
         client.stdin.as_mut().unwrap().write_all(start.as_bytes()).unwrap();
-        HalfSent(client)
+        HalfSent { client, _said: said }
     }
 
     /// Sends the rest, and says how the answer begins.
     fn finish(mut self) -> String {
         // A connection that is gone is told by the answer that does not come.
-        let _ = self.0.stdin.as_mut().unwrap().write_all(b"\r\n");
+        let _ = self.client.stdin.as_mut().unwrap().write_all(b"\r\n");
         let mut first = String::new();
-        BufReader::new(self.0.stdout.take().unwrap()).read_line(&mut first).unwrap();
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
+        BufReader::new(self.client.stdout.take().unwrap()).read_line(&mut first).unwrap();
         first
     }
 }
