@@ -39,7 +39,7 @@ pub(crate) fn check(
         if before != after {
             bail!(
                 "{} has data of PostgreSQL {before}, which the image {} (PostgreSQL {after}) cannot read, so \
-                 nothing was changed. Name {} again in the environment file for now; docs/upgrades.md leads \
+                 nothing was changed. Name {} again in the environment file; docs/upgrades.md leads \
                  from one version to the other",
                 step.service,
                 service.image,
